@@ -1,0 +1,129 @@
+"""Write the pages of docs/reference that follow from the source: the failure table and the settings.
+
+`make docs` runs it; `tests/test_docs.py` fails while a page on disk differs from what this gives.
+"""
+
+from __future__ import annotations
+
+import types
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
+
+from pydantic_core import PydanticUndefined
+
+from fleetgate.config import declaration
+from fleetgate.config.schema import Settings
+from fleetgate.errors import TABLE, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from pydantic import BaseModel
+
+REFERENCE: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
+NOTE: Final = "<!-- Written by `make docs` from the source; changes made here are lost. -->\n"
+
+
+def failures() -> str:
+    """The failure table, row by row."""
+    lines = [
+        "| class | seen as | blamed | effect | then | status if it is the last |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in TABLE.items():
+        unsent = " (not an attempt)" if not row.dispatched else ""
+        cells = (f"`{name.value}`", row.seen_as, row.blame.value, row.effect, row.verdict.value + unsent)
+        lines.append(_row(*cells, _status(row)))
+    advice = [f"- `{name.value}`: {row.to_caller}" for name, row in TABLE.items() if row.to_caller]
+    return "\n".join([
+        "# Failures", NOTE,
+        "Every way an attempt can fail, who is blamed, and what follows. One table decides all of it.\n",
+        *lines, "", "## What to do", "", *advice, "",
+    ])  # fmt: skip
+
+
+def _status(row: Row) -> str:
+    status = "as the upstream gave it, or none" if row.status is None else str(row.status)
+    return status + (" + `retry-after`" if row.retry_after else "") + (" + no retry" if row.terminal else "")
+
+
+def settings() -> str:
+    """Every key of the configuration, block by block."""
+    parts = [
+        "# Configuration",
+        NOTE,
+        "Every key of the file. Durations, sizes and money are written with units.",
+    ]
+    for title, block in _blocks("", Settings, ()):
+        about = " ".join((block.__doc__ or "").split())
+        parts += ["", f"## {title or 'The file'}", "", about, ""]
+        parts += ["| key | value | default | change | meaning |", "| --- | --- | --- | --- | --- |"]
+        for field in declaration.fields(block):
+            change = "not yet in effect" if field.later else "restart" if field.restart else "live"
+            value = field.unit or _kind(field.shape)
+            parts.append(_row(f"`{field.key}`", value, _default(field), change, field.info.description or ""))
+    return "\n".join([*parts, ""])
+
+
+def _blocks(
+    title: str, block: type[BaseModel], above: tuple[type[BaseModel], ...]
+) -> Iterator[tuple[str, type[BaseModel]]]:
+    """A block and those below it, each with the path that leads there; recursion is cut."""
+    yield title, block
+    for field in declaration.fields(block):
+        shape, path = field.shape, f"{title}.{field.key}".strip(".")
+        while shape.item is not None:
+            path += {"map": ".NAME", "list": "[]"}[shape.kind]
+            shape = shape.item
+        if shape.block is not None and shape.block not in (block, *above):
+            yield from _blocks(path, shape.block, (*above, block))
+
+
+def _kind(shape: declaration.Shape) -> str:
+    if shape.kind == "leaf":
+        return _type(shape.annotation)
+    inner = f" of {_kind(shape.item)}" if shape.item is not None else ""
+    return shape.kind + inner
+
+
+def _type(annotation: Any) -> str:
+    if get_origin(annotation) is Literal:
+        return ", ".join(f"`{one}`" for one in get_args(annotation))
+    if get_origin(annotation) in (Union, types.UnionType):
+        return " or ".join(_type(one) for one in get_args(annotation) if one is not types.NoneType)
+    if isinstance(annotation, type) and issubclass(annotation, Enum):
+        return ", ".join(f"`{one.value}`" for one in annotation)
+    names = {str: "text", int: "number", float: "number", bool: "yes or no", Any: "anything"}
+    return names.get(annotation, getattr(annotation, "__name__", "value").lower())
+
+
+def _default(field: declaration.Field) -> str:
+    value = field.info.get_default(call_default_factory=False)
+    if field.info.is_required() or value is PydanticUndefined:
+        return "required"
+    if value is None or value in ("", (), {}) or field.shape.kind == "block":
+        return ""
+    if isinstance(value, tuple):
+        return "`" + ", ".join(str(one) for one in value) + "`"
+    if isinstance(value, bool):
+        return "`true`" if value else "`false`"
+    if isinstance(value, float):
+        return f"`{value:g}{'s' if field.unit == 'duration' else ''}`"
+    return f"`{value.value if isinstance(value, Enum) else value}`"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
+
+
+def pages() -> dict[Path, str]:
+    """Every generated page with its text."""
+    return {REFERENCE / "failures.md": failures(), REFERENCE / "configuration.md": settings()}
+
+
+if __name__ == "__main__":
+    REFERENCE.mkdir(parents=True, exist_ok=True)
+    for file, text in pages().items():
+        file.write_text(text, encoding="utf-8")
+        print(file.relative_to(REFERENCE.parent.parent))

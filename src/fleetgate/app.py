@@ -1,0 +1,334 @@
+"""Builds everything from settings, runs it, reloads it, and stops it without dropping an answer.
+
+The only place that knows all parts. `Supervisor` owns every background task; `App.run` is the whole
+life of the process from the first socket to the exit code.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random as randomness
+import secrets
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetgate import __version__
+from fleetgate.config.environment import process_environment
+from fleetgate.config.load import Loaded, load
+from fleetgate.config.reload import Apply, Hold, decide
+from fleetgate.config.watch import Watch
+from fleetgate.engines.kinds import KINDS
+from fleetgate.errors import FailureClass
+from fleetgate.fleet.fleet import LEARNED, Fleet
+from fleetgate.gateway.gateway import Gateway
+from fleetgate.http import admin, health, inference
+from fleetgate.http.door import Door
+from fleetgate.http.listener import AddressMissing, Listener, make_listener, open_socket
+from fleetgate.http.status import Status
+from fleetgate.http.surface import Surface
+from fleetgate.keys import Keys
+from fleetgate.litellm_config import convert
+from fleetgate.probes.probes import Probes
+from fleetgate.upstream.transports import Transports
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Coroutine, Sequence
+    from pathlib import Path
+
+    from fleetgate.config.schema import Settings
+    from fleetgate.domain import Entry
+    from fleetgate.store.database import Store
+    from fleetgate.telemetry import Telemetry
+
+FIRST_ROUND: Final = 0.7
+"""Seconds that the start waits for the engines' first answers."""
+WATCH_EVERY: Final = 0.5
+BIND_AGAIN: Final = 2.0
+RESCAN_EVERY: Final = 10.0
+LAST_WORDS: Final = 5.0
+"""Seconds for stopped exchanges to say so."""
+
+
+class Supervisor:
+    """Owns background tasks: keeps them alive, reports what breaks, cancels them at the end."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, report: Callable[..., None]) -> None:
+        self._loop = loop
+        self._report = report
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    async def close(self) -> None:
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._report("task_failed", "error", exc_info=error)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What the process was asked to run."""
+
+    loaded: Loaded
+    config: Path | None
+    overlays: tuple[Path, ...] = ()
+    flags: dict[str, Any] = field(default_factory=dict)
+    rescan: Callable[[App], Coroutine[Any, Any, Settings]] | None = None
+    """without a file: looks for engines on this host and makes settings of them"""
+
+
+class App:
+    """One gateway process."""
+
+    def __init__(
+        self, plan: Plan, settings: Settings, store: Store, telemetry: Telemetry, master: str
+    ) -> None:
+        loop = asyncio.get_running_loop()
+        self._plan = plan
+        self._store = store
+        self._telemetry = telemetry
+        self._log = telemetry.logger("fleetgate")
+        self._keys = Keys(master)
+        self._stopping = asyncio.Event()
+        self._hurry = asyncio.Event()
+        self._confirmed = asyncio.Event()
+        self._sources: Sequence[Path] = plan.loaded.sources
+        self.supervisor = Supervisor(loop, self.report)
+        self.transports = Transports()
+        self.settings = settings
+        instance = store.get_or_create("instance", lambda: secrets.token_hex(8))
+        chance = randomness.Random().random  # noqa: S311  (spreads load; hides nothing)
+        self.fleet = Fleet(
+            KINDS,
+            clock=time.monotonic,
+            random=chance,
+            call_later=loop.call_later,
+            report=self.report,
+            remember=store.remember,
+        )
+        self.gateway = Gateway(
+            settings=settings,
+            fleet=self.fleet,
+            instance=instance,
+            version=__version__,
+            loop=loop,
+            spawn=self.supervisor.spawn,
+            transport_for=lambda one: self.transports.choose(one.engine.transport),
+            record=self._record,
+            clock=time.monotonic,
+            wall=time.time,  # noqa: TID251  (dates entries)
+            random=chance,
+        )
+        self.probes = Probes(
+            self.fleet,
+            instance=instance,
+            transport_for=lambda one: self.transports.choose(one.transport),
+            clock=time.monotonic,
+            random=chance,
+            spawn=self.supervisor.spawn,
+            report=self.report,
+        )
+        self.status = Status(__version__, time.monotonic())
+        self.surface = Surface(
+            self.gateway,
+            [*inference.rows(), *health.rows(self.status), *admin.rows(self.status)],
+            self.report,
+        )
+        self.status.store_healthy = lambda: store.healthy
+        self.status.reload = self.reload_now if plan.config is not None else None
+        self._configure(settings, plan.loaded)
+
+    # -- life ----------------------------------------------------------------------------------------
+
+    async def run(self, ready: Callable[[App], None]) -> int:
+        """Serve until `stop`. Returns the exit code: 0 after a drain, 130 when told twice."""
+        self.fleet.recall(self._store.recall(LEARNED))
+        if self._plan.rescan is not None:
+            self.settings = await self._plan.rescan(self)
+        self._configure(self.settings, self._plan.loaded)
+        sockets = await self._open_sockets()
+        self.probes.follow()
+        await self.probes.first_round(FIRST_ROUND)
+        listener = make_listener(self.surface, self.settings.gateway.header_read)
+        serving = self.supervisor.spawn(listener.serve(sockets))
+        self._begin_watching()
+        ready(self)
+        self.report("ready", listen=list(self.settings.gateway.listen), version=__version__)
+        stopped = self.supervisor.spawn(_wait(self._stopping))
+        await asyncio.wait((stopped, serving), return_when=asyncio.FIRST_COMPLETED)
+        code = await self._drain(listener, serving)
+        await self._close()
+        return code
+
+    def stop(self) -> None:
+        """Asked once: drain. Asked twice: at once."""
+        if self._stopping.is_set():
+            self._hurry.set()
+        self._stopping.set()
+
+    def confirm(self) -> None:
+        """SIGHUP: read the configuration again, and apply it even where it waits for a confirmation."""
+        self._confirmed.set()
+
+    def report(self, event: str, level: str = "info", **values: Any) -> None:
+        """One structured log line."""
+        self._log.log(logging.getLevelName(level.upper()), event, **values)
+
+    async def _open_sockets(self) -> list[socket.socket]:
+        """Bind every address; wait for one that an overlay network may still bring."""
+        sockets = []
+        told = False
+        for address in self.settings.gateway.listen:
+            while True:
+                try:
+                    sockets.append(open_socket(address))
+                    break
+                except AddressMissing as missing:
+                    if not told:
+                        self.report("waiting_for_address", "warning", text=str(missing))
+                        told = True
+                    if await _passed(self._stopping, BIND_AGAIN):
+                        raise
+        return sockets
+
+    def _begin_watching(self) -> None:
+        if self._plan.config is not None:
+            self.supervisor.spawn(self._watch_files(Watch(self._plan.loaded.sources)))
+        elif self._plan.rescan is not None:
+            self.supervisor.spawn(self._rescan())
+
+    async def _drain(self, listener: Listener, serving: asyncio.Task[None]) -> int:
+        """Not ready, then no new connections, then wait for running answers, then end them."""
+        gateway, limits = self.gateway, self.settings.gateway
+        gateway.draining = True
+        self.report("draining", in_flight=gateway.active, limit_s=limits.drain)
+        hurried = limits.lame_duck > 0 and await _passed(self._hurry, limits.lame_duck)
+        gateway.refusing = True
+        self.fleet.seats.drain()
+        listener.should_exit = True
+        gateway.idle = asyncio.Event()
+        if not gateway.active:
+            gateway.idle.set()
+        if not hurried:
+            idle = self.supervisor.spawn(_wait(gateway.idle))
+            hurry = self.supervisor.spawn(_wait(self._hurry))
+            await asyncio.wait((idle, hurry), timeout=limits.drain, return_when=asyncio.FIRST_COMPLETED)
+        if gateway.active:
+            self.report("drain_over", "warning", in_flight=gateway.active)
+            gateway.stop_all(FailureClass.NOTHING_AVAILABLE)
+        await asyncio.wait((serving,), timeout=LAST_WORDS)
+        listener.force_exit = True
+        return 130 if self._hurry.is_set() else 0
+
+    async def _close(self) -> None:
+        self.report("stopped")
+        self.probes.stop()
+        self.fleet.save_all()
+        await self.supervisor.close()
+        await self.transports.close()
+        await asyncio.to_thread(self._store.close)
+        await asyncio.to_thread(self._telemetry.close)
+
+    # -- configuration ---------------------------------------------------------------------------------
+
+    def _configure(self, settings: Settings, loaded: Loaded | None) -> None:
+        """Put settings into effect: everywhere, in one go."""
+        self.settings = self.gateway.settings = settings
+        for plan in self.fleet.configure(settings):
+            if plan.key:
+                self._telemetry.redactor.add(plan.key)
+        self.surface.configure(Door(settings.gateway, self._keys), settings.gateway.base_path)
+        if loaded is not None:
+            self.status.fingerprint = loaded.fingerprint
+            self.status.sources = tuple(str(path) for path in loaded.sources)
+            self.status.origins = lambda: [origin.row() for origin in loaded.origins]
+
+    async def _watch_files(self, watch: Watch) -> None:
+        """Apply a changed file once it has come to rest; a signal confirms what was held."""
+        while True:
+            confirmed = await _passed(self._confirmed, WATCH_EVERY)
+            self._confirmed.clear()
+            if confirmed or watch.check(time.monotonic()):
+                await self._read_again(confirmed=confirmed)
+                watch.follow(self._sources)
+
+    async def reload_now(self) -> dict[str, Any]:
+        """`fleetgate reload`: read and apply, confirmed."""
+        return await self._read_again(confirmed=True)
+
+    async def _read_again(self, *, confirmed: bool) -> dict[str, Any]:
+        plan = self._plan
+        assert plan.config is not None
+        new = await asyncio.to_thread(
+            load, plan.config, process_environment(), plan.overlays, flags=plan.flags, convert=convert
+        )
+        self._sources = new.sources
+        decision = decide(self.settings, new, confirmed=confirmed)
+        if isinstance(decision, Apply):
+            self.status.rejected, self.status.rejected_findings, self.status.held = None, [], False
+            self._configure(decision.settings, new)
+            self.probes.follow()
+            if decision.changes:
+                self.report("reloaded", changes=list(decision.changes))
+            return {"applied": True, "changes": list(decision.changes), "reason": None, "findings": []}
+        held = isinstance(decision, Hold)
+        findings = [] if isinstance(decision, Hold) else [one.row() for one in decision.findings]
+        self.status.rejected, self.status.rejected_findings, self.status.held = (
+            decision.reason,
+            findings,
+            held,
+        )
+        self.report(
+            "reload_held" if held else "reload_rejected",
+            "warning",
+            reason=decision.reason,
+            findings=[str(one) for one in findings[:5]],
+        )
+        return {
+            "applied": False,
+            "held": held,
+            "changes": [],
+            "reason": decision.reason,
+            "findings": findings,
+        }
+
+    async def _rescan(self) -> None:
+        """Without a file: engines that are started later join by themselves."""
+        rescan = self._plan.rescan
+        assert rescan is not None
+        while True:
+            await asyncio.sleep(RESCAN_EVERY)
+            settings = await rescan(self)
+            if settings != self.settings:
+                self._configure(settings, None)
+                self.probes.follow()
+
+    def _record(self, entry: Entry) -> None:
+        self._store.post(entry)
+        self._telemetry.record(entry)
+
+
+async def _wait(event: asyncio.Event) -> None:
+    await event.wait()
+
+
+async def _passed(event: asyncio.Event, seconds: float) -> bool:
+    """Whether `event` is set within `seconds`."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True

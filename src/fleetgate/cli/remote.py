@@ -1,0 +1,312 @@
+"""Commands that ask a running gateway: `models`, `explain`, `reload`.
+
+On the gateway's own host they find it and its admin key by themselves; elsewhere `--url` or
+`FLEETGATE_URL`, and `FLEETGATE_KEY`, say where and who.
+"""
+
+from __future__ import annotations
+
+import http.client
+import json
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+from urllib.parse import urlencode, urlsplit
+
+import click
+
+from fleetgate.cli.terminal import paint, wants_colour
+from fleetgate.config.environment import process_environment
+from fleetgate.config.load import load
+from fleetgate.config.paths import directories, find_config
+from fleetgate.keys import MASTER_FILE
+from fleetgate.litellm_config import convert
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fleetgate.config.schema import Settings
+
+EXIT_PROBLEM: Final = 1
+EXIT_UNREACHABLE: Final = 69
+EXIT_TRY_LATER: Final = 75
+EXIT_KEY: Final = 77
+EXIT_BAD_CONFIG: Final = 78
+TIMEOUT: Final = 30.0
+DEFAULT_URL: Final = "http://127.0.0.1:4000"
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+_FILE = click.Path(path_type=Path)
+
+
+def _reaching(command: Callable[..., None]) -> Callable[..., None]:
+    for option in (
+        click.option("--url", metavar="URL", help="The gateway; default: FLEETGATE_URL, else this host's."),
+        click.option("--key-file", type=_FILE, metavar="FILE", help="A file that holds the admin key."),
+    ):
+        command = option(command)
+    return command
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """A running gateway and the key to it."""
+
+    url: str
+    key: str
+
+    def get(self, path: str, **query: str) -> Any:
+        return self.ask("GET", f"{path}?{urlencode(query)}" if query else path)
+
+    def ask(self, method: str, path: str) -> Any:
+        """The decoded answer. Ends the command with the fitting exit code when there is none."""
+        parts = urlsplit(self.url)
+        make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
+        connection = make(parts.hostname or "", parts.port, timeout=TIMEOUT)
+        headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
+        try:
+            connection.request(method, parts.path.rstrip("/") + path, headers=headers)
+            answer = connection.getresponse()
+            body = answer.read()
+        except OSError as error:
+            reason = error.strerror or str(error)
+            _end(
+                EXIT_UNREACHABLE,
+                f"cannot reach {self.url} ({reason}): start it with `fleetgate up`, or use --url",
+            )
+        finally:
+            connection.close()
+        return _decoded(answer.status, body, self.url)
+
+
+def _decoded(status: int, body: bytes, url: str) -> Any:
+    try:
+        value = json.loads(body)
+    except ValueError:
+        _end(EXIT_UNREACHABLE, f"{url} does not answer like a Fleetgate (status {status})")
+    if status in (401, 403):
+        _end(EXIT_KEY, "the key is refused: set FLEETGATE_KEY, or use --key-file with the master key's file")
+    if status == 409:
+        return value
+    if status >= 400:
+        message = (
+            value.get("error", {}).get("message", f"status {status}") if isinstance(value, dict) else status
+        )
+        _end(EXIT_TRY_LATER if status in (429, 503) else EXIT_PROBLEM, str(message))
+    return value
+
+
+def _remote(url: str | None, key_file: Path | None) -> Remote:
+    environ = process_environment()
+    return Remote((url or _find_url(environ)).rstrip("/"), _find_key(environ, key_file))
+
+
+def _find_url(environ: Mapping[str, str]) -> str:
+    """`FLEETGATE_URL`, else where this host's configuration listens."""
+    if environ.get("FLEETGATE_URL"):
+        return environ["FLEETGATE_URL"]
+    loaded = load(find_config(environ), environ, convert=convert)
+    if loaded.settings is None:
+        return DEFAULT_URL
+    address = loaded.settings.gateway.listen[0]
+    for everywhere in ("0.0.0.0:", "[::]:"):
+        address = address.replace(everywhere, "127.0.0.1:")
+    return f"http://{address}"
+
+
+def _find_key(environ: Mapping[str, str], key_file: Path | None) -> str:
+    """A named file, `FLEETGATE_KEY`, `FLEETGATE_MASTER_KEY`, else this host's own file."""
+    if key_file is None:
+        for name in ("FLEETGATE_KEY", "FLEETGATE_MASTER_KEY"):
+            if environ.get(name):
+                return environ[name]
+        key_file = directories(environ).state / MASTER_FILE
+        if not key_file.exists():
+            return ""
+    try:
+        return key_file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        _end(EXIT_KEY, f"cannot read the key in {key_file}: {error.strerror}")
+
+
+@click.command()
+@_json
+@_reaching
+def models(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
+    """List every deployment: a model on an engine, with its state.
+
+    \b
+    Examples:
+      fleetgate models
+      fleetgate models --json
+    """
+    document = _remote(url, key_file).get("/admin/api/models")
+    if as_json:
+        click.echo(json.dumps(document, indent=2))
+        return
+    rows = [
+        (
+            row["deployment"],
+            row["state"],
+            row["presence"],
+            _known(row["context"]),
+            _known(row["resident"]),
+            f"{row['in_flight']}/{_known(row['slots'])}",
+            row["why"],
+        )
+        for row in document["rows"]
+    ]
+    if not rows:
+        click.echo("No models are known yet: start an engine, or see `fleetgate check`.", err=True)
+        return
+    _table(("DEPLOYMENT", "STATE", "NODE", "CONTEXT", "LOADED", "BUSY", "WHY"), rows)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--capability", default="chat", help="chat, complete or embed.")
+@click.option("--config", type=_FILE, metavar="FILE", help="Explain a file instead of a running gateway.")
+@_json
+@_reaching
+def explain(
+    model: str, capability: str, config: Path | None, url: str | None, key_file: Path | None, *, as_json: bool
+) -> None:
+    """Say who would answer a request for MODEL, in which order, and why the others would not.
+
+    \b
+    Examples:
+      fleetgate explain qwen3:8b
+      fleetgate explain chat-deep --capability embed
+      fleetgate explain chat-deep --config config.yaml
+    """
+    if config is not None:
+        plan = _explain_file(config, model, capability)
+    else:
+        plan = _remote(url, key_file).get("/admin/api/explain", model=model, capability=capability)
+    if as_json:
+        click.echo(json.dumps(plan, indent=2))
+    else:
+        _print_plan(plan)
+
+
+@click.command()
+@_json
+@_reaching
+def reload(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
+    """Let the running gateway read its configuration again, and confirm a change that is held.
+
+    \b
+    Examples:
+      fleetgate reload
+    """
+    outcome = _remote(url, key_file).ask("POST", "/admin/api/reload")
+    if as_json:
+        click.echo(json.dumps(outcome, indent=2))
+    elif outcome.get("applied"):
+        changes = outcome["changes"]
+        click.echo(f"applied: {', '.join(changes)}" if changes else "nothing had changed")
+    else:
+        click.echo(f"not applied: {outcome.get('reason') or outcome['error']['message']}", err=True)
+        for finding in outcome.get("findings", []):
+            click.echo(
+                f"  {finding['file']}:{finding['line']}: {finding['path']}: {finding['message']}", err=True
+            )
+    if not outcome.get("applied"):
+        sys.exit(EXIT_BAD_CONFIG)
+
+
+def _explain_file(config: Path, model: str, capability: str) -> Any:
+    """The plan of a file alone: what is not discovered yet is unknown."""
+    loaded = load(config, process_environment(), convert=convert)
+    if loaded.settings is None:
+        for finding in loaded.errors:
+            click.echo(finding.render(), err=True)
+        sys.exit(EXIT_BAD_CONFIG)
+    return _plan_of(loaded.settings, model, capability)
+
+
+def _plan_of(settings: Settings, model: str, capability: str) -> Any:
+    from fleetgate.domain import Capability
+    from fleetgate.engines.kinds import KINDS
+    from fleetgate.fleet.fleet import Fleet
+    from fleetgate.routing.plan import explain as explain_route
+
+    fleet = Fleet(
+        KINDS,
+        clock=time.monotonic,
+        random=lambda: 0.5,
+        call_later=lambda _seconds, _call: None,
+        report=lambda *_args, **_values: None,
+        remember=lambda *_args: None,
+    )
+    fleet.configure(settings)
+    assert fleet.names is not None
+    route = fleet.names.resolve(model)
+    if route is None:
+        near = ", ".join(fleet.names.near(model))
+        _end(
+            EXIT_PROBLEM,
+            f"nothing in the file is called {model!r}{f'; did you mean {near}?' if near else ''}",
+        )
+    if capability not in {one.value for one in Capability}:
+        _end(2, f"there is no capability {capability!r}")
+    return explain_route(route, Capability(capability), time.monotonic(), "")
+
+
+def _print_plan(plan: Any) -> None:
+    on = wants_colour(sys.stdout, process_environment())
+    via = f" via {' → '.join(plan['via'])}" if plan["via"] else ""
+    click.echo(
+        f"{plan['model']}: {plan['origin']}{via}, {plan['capability']}, at most {plan['attempts']} attempts"
+    )
+    for number, step in enumerate(plan["steps"], 1):
+        limits = [
+            f"{name.removesuffix('_s').replace('_', ' ')} {step[name]:g} s"
+            for name in ("first_token_s", "answer_s")
+            if step[name] is not None
+        ]
+        if step["on"] is not None:
+            limits.append(f"only after {', '.join(step['on'])}")
+        if step["because"]:
+            limits.append(step["because"])
+        click.echo(f"\nstep {number}: {step['pool']} ({', '.join([step['policy'], *limits])})")
+        if not step["candidates"]:
+            click.echo("  nobody: nothing is known under this name")
+        for row in step["candidates"]:
+            mark, colour = _MARKS[row["verdict"]]
+            position = f"{row['position']}." if row["position"] else mark
+            name = paint(row["deployment"], colour, on=on)
+            click.echo(f"  {position:<3}{name}: {row['text']}")
+
+
+_MARKS: Final = {
+    "candidate": ("+", "green"),
+    "wait": ("~", "yellow"),
+    "ejected": ("-", "red"),
+    "refused": ("-", "dim"),
+}
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Columns as wide as they need to be; the last one ends where it ends."""
+    lines = [head, *[tuple(str(cell) for cell in row) for row in rows]]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        click.echo("  ".join(cells).rstrip())
+
+
+def _known(value: Any) -> str:
+    """Unknown is shown as unknown, never as zero or no."""
+    if value is None:
+        return "?"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _end(code: int, message: str) -> NoReturn:
+    click.echo(f"fleetgate: {message}", err=True)
+    sys.exit(code)

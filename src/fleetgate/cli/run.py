@@ -1,0 +1,281 @@
+"""`fleetgate up` and `fleetgate serve`: run the gateway in the foreground."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import click
+
+from fleetgate import __version__
+from fleetgate.agent import builtin, tinymodel
+from fleetgate.agent.supervise import Child
+from fleetgate.app import App, Plan
+from fleetgate.cli.terminal import paint, wants_colour
+from fleetgate.config.environment import process_environment
+from fleetgate.config.load import Loaded, load
+from fleetgate.config.paths import Directories, directories, find_config
+from fleetgate.config.schema import Engine, Node, Settings
+from fleetgate.engines.port import Ask
+from fleetgate.errors import AttemptFailed
+from fleetgate.http.listener import CannotListen, split_address
+from fleetgate.keys import WEAK_LENGTH, master_key
+from fleetgate.litellm_config import convert
+from fleetgate.probes.inquiry import inquire
+from fleetgate.probes.scan import scan
+from fleetgate.store.database import Store
+from fleetgate.store.failures import StoreError
+from fleetgate.telemetry import configure
+from fleetgate.upstream.port import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXIT_PROBLEM: Final = 1
+EXIT_BAD_CONFIG: Final = 78
+HERE: Final = "localhost"
+"""The name of this machine where no file names it."""
+DEMO: Final = "demo"
+DEMO_START: Final = 20.0
+"""Seconds for the built-in engine to be ready."""
+
+_FILE = click.Path(path_type=Path)
+
+
+def _options(command: Callable[..., None]) -> Callable[..., None]:
+    """Options that both commands take."""
+    for option in (
+        click.option("--config", type=_FILE, help="The configuration file; default: the usual places."),
+        click.option(
+            "--overlay", "overlays", type=_FILE, multiple=True, help="A file laid over it; may repeat."
+        ),
+        click.option("--listen", multiple=True, metavar="HOST:PORT", help="Where to listen; may repeat."),
+        click.option("--state", type=_FILE, help="The directory for the database and the master key."),
+        click.option("--log", "log_form", type=click.Choice(["console", "json"]), help="Form of the log."),
+    ):
+        command = option(command)
+    return command
+
+
+@click.command()
+@_options
+def up(**options: Any) -> None:
+    """Serve what is there: a configuration, the engines of this machine, or a built-in demonstration.
+
+    Without a configuration, engines on this machine's usual ports are found and served on
+    127.0.0.1:4000 for this machine alone. Where there is none, a tiny built-in model answers: its words
+    are noise, its protocol is real.
+
+    \b
+    Examples:
+      fleetgate up
+      fleetgate up --listen 127.0.0.1:4100
+    """
+    _run(with_demo=True, **options)
+
+
+@click.command()
+@_options
+def serve(**options: Any) -> None:
+    """Serve a configuration.
+
+    The same as `up` without its demonstration. SIGHUP reads the configuration again; SIGTERM and
+    Ctrl-C let running answers finish, a second one ends them.
+
+    \b
+    Examples:
+      fleetgate serve --config /etc/fleetgate/config.yaml
+      fleetgate serve --config litellm-config.yaml
+    """
+    _run(with_demo=False, **options)
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What was asked for on the command line."""
+
+    with_demo: bool
+    config: Path | None
+    overlays: tuple[Path, ...]
+    listen: tuple[str, ...]
+    state: Path | None
+    log_form: Literal["console", "json"] | None
+
+    @property
+    def flags(self) -> dict[str, Any]:
+        """Settings that the command line decides. Without a file there are no keys to hand out."""
+        flags: dict[str, Any] = {"gateway.listen": self.listen} if self.listen else {}
+        if self.config is None:
+            flags["gateway.auth"] = "open"
+        return flags
+
+
+def _run(**options: Any) -> None:
+    environ = process_environment()
+    options["config"] = options["config"] or find_config(environ)
+    order = Order(**options)
+    loaded = load(order.config, environ, order.overlays, flags=order.flags, convert=convert)
+    _say_findings(loaded)
+    if loaded.settings is None:
+        click.echo("The configuration has errors: nothing was started.", err=True)
+        sys.exit(EXIT_BAD_CONFIG)
+    try:
+        with asyncio.Runner(loop_factory=_new_loop()) as runner:
+            code = runner.run(_serve(order, loaded, loaded.settings, directories(environ)))
+    except StoreError as error:
+        click.echo(f"fleetgate: {error.message} {error.advice}", err=True)
+        sys.exit(EXIT_PROBLEM)
+    except (CannotListen, OSError) as error:
+        click.echo(f"fleetgate: {error}", err=True)
+        sys.exit(EXIT_PROBLEM)
+    sys.exit(code)
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop]:
+    """uvloop where it exists."""
+    if sys.platform == "win32":
+        return asyncio.new_event_loop
+    import uvloop
+
+    return uvloop.new_event_loop
+
+
+async def _serve(order: Order, loaded: Loaded, settings: Settings, places: Directories) -> int:
+    began = time.monotonic()
+    home = order.state or places.state
+    telemetry = configure(sys.stderr, clock=time.time, form=order.log_form)  # noqa: TID251  (dates lines)
+    try:
+        store = Store.open(home, time.time, scrub=telemetry.redactor.text)  # noqa: TID251  (dates rows)
+        given = loaded.master_key.reveal() if loaded.master_key and loaded.master_key.resolved else None
+        key, key_file = master_key(home, given)
+        telemetry.redactor.add(key)
+        if len(key) < WEAK_LENGTH:
+            click.echo("warning: the master key is short; anyone may guess it", err=True)
+        discovery = Discovery(settings, places.cache, with_demo=order.with_demo)
+        plan = Plan(
+            loaded,
+            order.config,
+            order.overlays,
+            order.flags,
+            rescan=discovery.settings if order.config is None else None,
+        )
+        app = App(plan, settings, store, telemetry, key)
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(signum, app.stop)
+        loop.add_signal_handler(signal.SIGHUP, app.confirm)
+        return await app.run(lambda app: _say_ready(app, discovery, key_file, time.monotonic() - began))
+    finally:
+        await asyncio.to_thread(telemetry.close)
+
+
+class Discovery:
+    """Makes settings of the engines found on this machine, or of the demonstration."""
+
+    def __init__(self, base: Settings, cache: Path, *, with_demo: bool) -> None:
+        self._base = base
+        self._cache = cache
+        self._with_demo = with_demo
+        self._demo_port: int | None = None
+        self.why_no_demo = ""
+
+    @property
+    def has_demo(self) -> bool:
+        return self._demo_port is not None
+
+    async def settings(self, app: App) -> Settings:
+        own = {split_address(address)[1] for address in self._base.gateway.listen}
+        if self._demo_port is not None:
+            own.add(self._demo_port)
+        sightings = await scan(app.transports, without=frozenset(own))
+        if not sightings and self._with_demo and self._demo_port is None:
+            await self._start_demo(app)
+        engines = [
+            Engine(kind=one.found.kind, name=f"{one.found.name}-{one.port}", port=one.port)  # type: ignore[arg-type]
+            for one in sightings
+        ]
+        if self._demo_port is not None:
+            engines.append(Engine(kind="llamacpp", name=DEMO, port=self._demo_port))
+        node = Node(address=("127.0.0.1",), engines=tuple(engines))
+        return self._base.model_copy(update={"nodes": {HERE: node}})
+
+    async def _start_demo(self, app: App) -> None:
+        """llama.cpp over a tiny model of ours, as a supervised child."""
+        missing = builtin.missing()
+        if missing is not None:
+            self.why_no_demo = missing
+            return
+        model = await asyncio.to_thread(tinymodel.ensure, self._cache)
+        port = _free_port()
+        child = Child(DEMO, builtin.command(model, port), lambda: _answers(app, port), clock=time.monotonic)
+        app.supervisor.spawn(child.run())
+        async with asyncio.timeout(DEMO_START):
+            await child.ready()
+        self._demo_port = port
+
+
+async def _answers(app: App, port: int) -> bool:
+    """Whether the demonstration is ready."""
+    ask = Ask("/health")
+    try:
+        reply = await inquire(app.transports, Target(("127.0.0.1",), port), ask.path, ask)
+    except AttemptFailed:
+        return False
+    return reply.status == 200
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _say_findings(loaded: Loaded) -> None:
+    colours = {"error": "red", "warning": "yellow", "note": "dim"}
+    on = wants_colour(sys.stderr, process_environment())
+    for finding in loaded.findings:
+        word = paint(finding.severity, colours[finding.severity], on=on)
+        click.echo(f"{word}: {finding.render()}", err=True)
+
+
+def _say_ready(app: App, discovery: Discovery, key_file: Path | None, seconds: float) -> None:
+    """What a person at a terminal wants to know now. Goes to stdout, apart from the log."""
+    gateway = app.settings.gateway
+    names = app.gateway.names.listed()
+    first = gateway.listen[0].replace("0.0.0.0", "127.0.0.1")  # noqa: S104  (shown, not bound)
+    lines = [f"Fleetgate {__version__} is ready on http://{first}{gateway.base_path}  ({seconds:.1f} s)", ""]
+    engines = [engine.id for engine in app.fleet.engines.values()]
+    lines.append(
+        f"  engines  {', '.join(engines) or 'none yet: whatever starts on this machine joins by itself'}"
+    )
+    lines.append(f"  models   {', '.join(names[:6]) or 'none yet'}{' …' if len(names) > 6 else ''}")
+    if discovery.has_demo:
+        lines.append(
+            "           a built-in demonstration: real llama.cpp, random weights, its words are noise"
+        )
+    elif discovery.why_no_demo:
+        lines.append(f"           {discovery.why_no_demo}")
+    if gateway.auth == "open":
+        lines.append(f"  keys     none needed from {'loopback' if not gateway.allow_from else 'allow_from'}")
+    else:
+        lines.append(f"  key      {key_file or 'as given in FLEETGATE_MASTER_KEY'}")
+    lines += [f'  try      {_ask_line()} "hello"', "  stop     Ctrl-C", ""]
+    click.echo("\n".join(lines))
+
+
+def _ask_line() -> str:
+    """How to call `ask` from here."""
+    beside = Path(sys.argv[0]).with_name("ask")
+    if not beside.exists():
+        return "ask"
+    try:
+        return str(beside.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(beside)

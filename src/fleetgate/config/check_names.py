@@ -1,0 +1,242 @@
+"""Checks of names: what roles, steps and aliases point at, and policies with their limits.
+
+A name is looked up whole, as routing does it. Models that an engine or provider does not list may be
+discovered later, so a name that could be one of those is a note and not an error.
+"""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fleetgate.config.findings import Finding, Path, Positions, Severity, finding
+from fleetgate.config.names import engine_names, model_name
+from fleetgate.errors import FailureClass
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from fleetgate.config.schema import ModelEntry, Policy, Role, Settings
+
+_STEP_LIMITS = ("first_token", "answer", "tries", "on", "as_")
+_NOT_YET = ("best", "fastest", "cheapest")
+
+
+@dataclass(frozen=True)
+class Known:
+    """Names that the file alone gives a meaning."""
+
+    written: frozenset[str]
+    """aliases, roles, names of steps"""
+    pools: frozenset[str]
+    """deployment ids, `node/model`, bare models"""
+    places: frozenset[str]
+    """nodes and providers"""
+    open: frozenset[str]
+    """those of them whose models are not all listed"""
+    planned: frozenset[str]
+    """nodes that are not there yet"""
+    slashed: bool
+    """some open one may well have models with a slash in their names"""
+
+
+def known_names(settings: Settings) -> Known:
+    """Everything that can be named."""
+    pools: set[str] = set()
+    unlisted: set[str] = set()
+    slashed = False
+    for name, node in settings.nodes.items():
+        for engine, title in zip(node.engines, engine_names(node), strict=True):
+            if engine.models is None:
+                unlisted.add(name)
+                slashed = slashed or engine.kind in {"vllm", "openai"}
+            pools |= _names_of(engine.models or (), f"{name}/{title}", name)
+    for name, provider in settings.providers.items():
+        if provider.models is None:
+            unlisted.add(name)
+            slashed = True
+        pools |= _names_of(provider.models or (), name, name)
+    entries = {step.as_ for role in settings.roles.values() for step in role.use if step.as_}
+    written = {*settings.aliases, *settings.roles, *entries}
+    places = frozenset({*settings.nodes, *settings.providers})
+    planned = frozenset(name for name, node in settings.nodes.items() if node.planned)
+    return Known(frozenset(written), frozenset(pools), places, frozenset(unlisted), planned, slashed)
+
+
+def _names_of(models: Sequence[ModelEntry], prefix: str, place: str) -> set[str]:
+    names: set[str] = set()
+    for entry in models:
+        names.add(f"{prefix}/{model_name(entry)}")
+        for name in (entry.name, entry.id, *entry.aliases):
+            if name:
+                names |= {name, f"{place}/{name}"}
+    return names
+
+
+def check(settings: Settings, positions: Positions) -> Iterator[Finding]:
+    try:
+        known = known_names(settings)
+    except ValueError:  # a url that cannot be read: its own finding comes from check_fleet
+        return
+    yield from _twice(settings, positions)
+    yield from _aliases(settings, known, positions)
+    yield from _policy(settings.routing, ("routing",), positions)
+    for name, role in settings.roles.items():
+        yield from _role(name, role, settings, known, positions)
+    yield from _circles(settings, positions)
+
+
+def _twice(settings: Settings, positions: Positions) -> Iterator[Finding]:
+    """One name with two meanings among the written ones."""
+    taken: dict[str, str] = {}
+    for name in settings.roles:
+        taken[name] = "a role"
+    for name in settings.aliases:
+        path: Path = ("aliases", name)
+        if name in taken:
+            yield finding(
+                "error", positions.key(path), path, f"{taken[name]} has this name too", "rename one of them"
+            )
+        taken[name] = "an alias"
+    for role_name, role in settings.roles.items():
+        for index, step in enumerate(role.use):
+            if step.as_ is None:
+                continue
+            path = ("roles", role_name, "use", index, "as")
+            if step.as_ in taken:
+                message = f"{taken[step.as_]} is called {step.as_} too"
+                yield finding("error", positions.at(path), path, message, "rename one of them")
+            taken[step.as_] = "a step"
+
+
+def _aliases(settings: Settings, known: Known, positions: Positions) -> Iterator[Finding]:
+    for name, first in settings.aliases.items():
+        path: Path = ("aliases", name)
+        target = first
+        trail = [name]
+        while target in settings.aliases and target not in trail:
+            trail.append(target)
+            target = settings.aliases[target]
+        if target in trail:
+            message = f"aliases go round in a circle: {' -> '.join([*trail, target])}"
+            yield finding(
+                "error", positions.at(path), path, message, "let one of them name a role or a model"
+            )
+        elif len(trail) == 1:
+            yield from _target(target, path, known, positions)
+
+
+def _role(name: str, role: Role, settings: Settings, known: Known, positions: Positions) -> Iterator[Finding]:
+    here: Path = ("roles", name)
+    policy = role.policy or settings.routing
+    if role.policy is not None:
+        yield from _policy(role.policy, (*here, "policy"), positions)
+    for index, step in enumerate(role.use):
+        path: Path = (*here, "use", index)
+        yield from _target(step.pool, path, known, positions)
+        limits = [limit for limit in _STEP_LIMITS if getattr(step, limit)]
+        if limits and policy.name != "chain":
+            shown = limits[0].rstrip("_")
+            message = f"{shown} is a limit of a step, and the pools of this role are asked together"
+            yield finding(
+                "error", positions.at((*path, shown)), (*path, shown), message, "write policy: chain"
+            )
+        if step.policy is not None:
+            yield from _policy(step.policy, (*path, "policy"), positions)
+        for failure in step.on:
+            if failure not in set(FailureClass):
+                near = difflib.get_close_matches(failure, [*FailureClass], n=1)
+                hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FailureClass)}"
+                where = (*path, "on")
+                yield finding("error", positions.at(where), where, f"no failure is called {failure!r}", hint)
+    if policy.name == "split" and role.policy is not None:
+        pools = {step.pool for step in role.use}
+        for pool in policy.split or {}:
+            if pool not in pools:
+                where = (*here, "policy", "split", pool)
+                hint = f"write one of {', '.join(sorted(pools))}"
+                yield finding(
+                    "error", positions.key(where), where, f"{pool} is not among the role's pools", hint
+                )
+
+
+def _policy(policy: Policy, path: Path, positions: Positions) -> Iterator[Finding]:
+    if policy.name in _NOT_YET and path in positions.values:
+        kept = ", with local first as written" if policy.prefer == "local" else ""
+        message = f"policy {policy.name} is not yet in effect"
+        yield finding("note", positions.at(path), path, message, f"least_busy is used{kept}")
+    if policy.name == "split" and not policy.split:
+        hint = "write split: {pool: weight, other-pool: weight}"
+        yield finding("error", positions.at(path), path, "policy split has no weights", hint)
+    if policy.split and any(weight < 0 for weight in policy.split.values()):
+        yield finding("error", positions.at(path), path, "a weight below zero", "write 0 or more")
+    if policy.split and not any(policy.split.values()):
+        yield finding("error", positions.at(path), path, "every weight is zero", "give one of them a weight")
+
+
+def _target(target: str, path: Path, known: Known, positions: Positions) -> Iterator[Finding]:
+    """What a name that is used stands for."""
+    if target in known.written or target in known.pools:
+        return
+    place = positions.at(path)
+    head, slash, _ = target.partition("/")
+    if head in known.places and slash:
+        if head in known.open | known.planned:
+            hint = f"it is used once {head} is found to have it"
+            yield finding("note", place, path, f"{target} is not listed in the file", hint)
+        else:
+            yield finding("error", place, path, f"{head} has no such model: {target}", _near(target, known))
+        return
+    near = difflib.get_close_matches(head, known.places, n=1, cutoff=0.6) if slash else []
+    if near:
+        hint = f"did you mean {near[0]}{target[len(head) :]}?"
+        yield finding("error", place, path, f"no node or provider is called {head}", hint)
+    elif slash and not known.slashed:
+        yield finding("error", place, path, f"nothing is called {target}", _near(target, known))
+    elif known.open:
+        where = ", ".join(sorted(known.open))
+        severity: Severity = "warning" if slash else "note"
+        hint = f"it is used once one of {where} is found to have it"
+        yield finding(severity, place, path, f"nothing in the file is called {target}", hint)
+    else:
+        yield finding("error", place, path, f"nothing is called {target}", _near(target, known))
+
+
+def _near(target: str, known: Known) -> str:
+    near = difflib.get_close_matches(target, sorted(known.pools | known.written), n=2, cutoff=0.6)
+    if near:
+        return f"did you mean {' or '.join(near)}?"
+    models = sorted(known.pools)
+    return f"known: {', '.join(models[:8])}" if models else "list models under nodes: or providers:"
+
+
+def _circles(settings: Settings, positions: Positions) -> Iterator[Finding]:
+    """Roles that use each other without end."""
+    entries = {step.as_: name for name, role in settings.roles.items() for step in role.use if step.as_}
+    for name in settings.roles:
+        trail = _circle(name, settings, entries)
+        # Each circle is told once, at the role that comes first.
+        if trail and min(trail, key=list(settings.roles).index) == name:
+            path: Path = ("roles", name)
+            message = f"roles go round in a circle: {' -> '.join([*trail, name])}"
+            yield finding("error", positions.key(path), path, message, "let one of them use a model")
+
+
+def _circle(start: str, settings: Settings, entries: dict[str, str]) -> list[str]:
+    """The roles on the way from a role back to itself; empty where there is none."""
+    ways: list[list[str]] = [[start]]
+    seen: set[str] = set()
+    while ways:
+        way = ways.pop()
+        for step in settings.roles[way[-1]].use:
+            target, hops = step.pool, 0
+            while target in settings.aliases and hops < len(settings.aliases):
+                target, hops = settings.aliases[target], hops + 1
+            target = entries.get(target, target)
+            if target == start:
+                return way
+            if target in settings.roles and target not in seen:
+                seen.add(target)
+                ways.append([*way, target])
+    return []

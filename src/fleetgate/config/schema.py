@@ -1,0 +1,321 @@
+"""The one declaration of every setting: key, type, default, help, and when a change takes effect.
+
+`Settings` is both the declaration and the frozen, typed result; nothing downstream reads text.
+Field descriptions become `docs/reference/configuration.md` and the JSON Schema. Two marks live in a
+field's extras: `restart=True` (a change is refused live) and `later=True` (accepted, reported as not
+yet in effect).
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+from fleetgate import units
+from fleetgate.config.secrets import Secret, secret
+from fleetgate.domain import Capability, Power
+
+Duration = Annotated[
+    float,
+    BeforeValidator(units.duration, json_schema_input_type=str),
+    Field(json_schema_extra={"unit": "duration"}),
+]
+"""seconds; written `250ms`, `5s`, `2m`, `1h`"""
+Size = Annotated[
+    int, BeforeValidator(units.size, json_schema_input_type=str), Field(json_schema_extra={"unit": "size"})
+]
+"""bytes; written `256KiB`, `20MB`"""
+SecretRef = Annotated[
+    Secret, BeforeValidator(secret, json_schema_input_type=str), Field(json_schema_extra={"unit": "secret"})
+]
+"""`"${ENV}"` or `"${file:/path}"`"""
+
+
+def _as_tuple(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else value
+
+
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | tuple[str, ...])]
+
+
+RESTART: Final[dict[str, Any]] = {"restart": True}
+LATER: Final[dict[str, Any]] = {"later": True}
+
+
+class Block(BaseModel):
+    """Base of every block: frozen, unknown keys are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
+    )
+
+
+class KeepAlive(Block):
+    """Comments sent to a waiting caller."""
+
+    first: Duration = Field(default=10.0, description="Silence before the first one.")
+    every: Duration = Field(default=15.0, description="Silence before each further one.")
+
+
+class Gateway(Block):
+    """The gateway itself."""
+
+    listen: Strings = Field(
+        default=("127.0.0.1:4000",),
+        description="Address and port, or a list of them.",
+        json_schema_extra=RESTART,
+    )
+    base_path: str = Field(
+        default="", description="Prefix under which every route also answers, such as `/llm`."
+    )
+    auth: Literal["keys", "open"] = Field(
+        default="keys",
+        description="`keys`: every request needs a key. `open`: any or no key is accepted from "
+        "loopback and `allow_from`.",
+    )
+    allow_from: Strings = Field(
+        default=(),
+        description="Address ranges that may connect; empty: loopback only in "
+        "open mode, everyone with `auth: keys`.",
+    )
+    hosts: Strings = Field(
+        default=(),
+        description="Names by which browsers may address the gateway in open mode, "
+        "beside loopback and the addresses it listens on.",
+    )
+    database: str = Field(
+        default="sqlite", description="`sqlite` (a file in the state directory).", json_schema_extra=RESTART
+    )
+    shared_state: str = Field(
+        default="memory", description="Where several gateways share their limits.", json_schema_extra=LATER
+    )
+    drain: Duration = Field(default=300.0, description="How long running answers may take after SIGTERM.")
+    lame_duck: Duration = Field(
+        default=0.0, description="How long new requests are still taken after SIGTERM."
+    )
+    catalogue: Literal["written", "all"] = Field(
+        default="written",
+        description="What `/v1/models` lists once a role or alias is written: the written names, "
+        "or discovered ones too.",
+    )
+    body_limit: Size = Field(default=20_000_000, description="Largest request body.")
+    wait: Duration = Field(default=30.0, description="Longest wait for a free seat.")
+    between_tokens: Duration = Field(default=30.0, description="Longest silence inside a running answer.")
+    slow_reader: Duration = Field(
+        default=60.0, description="How long a caller may take nothing of its answer."
+    )
+    header_read: Duration = Field(
+        default=10.0, description="Longest time to send a request's head.", json_schema_extra=RESTART
+    )
+    keep_alive: KeepAlive = Field(default=KeepAlive(), description="Signs of life while a caller waits.")
+    model_in_answers: Literal["upstream", "asked"] = Field(
+        default="upstream",
+        description="What `model` says in an answer: the engine's own value, or the name asked for.",
+        json_schema_extra=LATER,
+    )
+
+
+class Best(Block):
+    """Weights of the policy `best`."""
+
+    speed: float = Field(default=40, ge=0, description="Weight of the predicted time.")
+    quality: float = Field(default=35, ge=0, description="Weight of the model's quality.")
+    cost: float = Field(default=25, ge=0, description="Weight of the price.")
+
+
+class Policy(Block):
+    """How candidates are ordered. Exactly one of the first three, or a name."""
+
+    name: Literal["least_busy", "spread", "split", "best", "fastest", "cheapest", "chain"] = Field(
+        default="least_busy", description="The policy's name; the short form is the name alone."
+    )
+    best: Best | None = Field(
+        default=None, description="Policy `best` with its weights.", json_schema_extra=LATER
+    )
+    split: dict[str, float] | None = Field(default=None, description="Policy `split`: weight of each pool.")
+    prefer: Literal["local"] | None = Field(default=None, description="`local`: own machines first.")
+    only: Literal["local"] | None = Field(default=None, description="`local`: never a provider.")
+
+
+def _policy(value: Any) -> Any:
+    """`least_busy` -> {name: least_busy}; {split: {…}} and {best: {…}} name themselves."""
+    if isinstance(value, str):
+        return {"name": value}
+    if isinstance(value, dict) and "name" not in value:
+        for name in ("split", "best"):
+            if name in value:
+                return {"name": name, **value}
+    return value
+
+
+PolicyRef = Annotated[Policy, BeforeValidator(_policy, json_schema_input_type=str | Policy)]
+
+
+class Health(Block):
+    """When a deployment is taken out, and how often engines are asked."""
+
+    every: Duration = Field(default=5.0, gt=0, description="Pace of the probes.")
+    fails: int = Field(default=3, ge=1, description="Failures in a row that open the breaker.")
+    cool: Duration = Field(
+        default=5.0, gt=0, description="How long it stays open the first time; doubles up to 300 s."
+    )
+
+
+class ModelEntry(Block):
+    """One model of an engine or provider. `id` is what it calls the model; the rest is ours."""
+
+    id: str = Field(default="", description="The engine's own name for it; default: `name`.")
+    name: str = Field(default="", description="Our name for it; default: `id`.")
+    aliases: Strings = Field(default=(), description="Other names for this model here.")
+    context: int | None = Field(default=None, gt=0, description="Tokens that fit.")
+    does: frozenset[Capability] | None = Field(default=None, description="What can be asked of it.")
+    quality: float | None = Field(default=None, ge=0, le=1, description="0 to 1, for the policy `best`.")
+    params: float | None = Field(default=None, gt=0, description="Parameters in billions.")
+    price: dict[str, Any] | None = Field(default=None, description="Own price.", json_schema_extra=LATER)
+    dimensions: int | None = Field(default=None, gt=0, description="Length of its embeddings.")
+    space: str | None = Field(
+        default=None, description="Embeddings of one space may stand in for each other."
+    )
+    note: str = Field(default="", description="Free text.")
+
+
+class Engine(Block):
+    """One running server of a kind at one address."""
+
+    kind: Literal["openai", "ollama", "llamacpp", "vllm"] = Field(description="What it is.")
+    name: str = Field(
+        default="", description="Default: its kind, or `kind-port` where a node has several of a kind."
+    )
+    port: int | None = Field(default=None, ge=1, le=65535, description="Default: the kind's usual port.")
+    url: str | None = Field(
+        default=None, description="Full address; overrides the node's address and `port`."
+    )
+    key: SecretRef | None = Field(default=None, description="Key that the engine asks for.")
+    ca: str | None = Field(
+        default=None, description="PEM file with the authority that signed its certificate."
+    )
+    slots: int | None = Field(
+        default=None, ge=1, description="Requests it answers at once; default: asked of the engine."
+    )
+    max_loaded: int | None = Field(
+        default=None, ge=1, description="Models it keeps in memory.", json_schema_extra=LATER
+    )
+    preload: Strings = Field(default=(), description="Models to load at start.", json_schema_extra=LATER)
+    models: tuple[ModelEntry, ...] | None = Field(
+        default=None, description="Its models; default: discovered."
+    )
+    health: Health | None = Field(default=None, description="Overrides the global `health`.")
+    transport: Literal["auto", "general", "lean"] = Field(
+        default="auto",
+        description="Which HTTP client is used: `lean` for plain HTTP, `general` for everything else.",
+    )
+
+
+class Node(Block):
+    """A machine."""
+
+    address: Strings = Field(
+        default=("127.0.0.1",), description="Name or address, or several of the same machine, tried in order."
+    )
+    power: Power = Field(
+        default=Power.ALWAYS,
+        description="`always`; `on_demand` (may be woken); `manual` (off is normal, never woken).",
+    )
+    wake: dict[str, Any] | None = Field(default=None, description="How to wake it.", json_schema_extra=LATER)
+    energy: dict[str, Any] | None = Field(default=None, description="Its draw.", json_schema_extra=LATER)
+    planned: bool = Field(
+        default=False, description="Not there yet: placeholders are allowed, nothing is probed."
+    )
+    maintenance: str | None = Field(default=None, description="Why it takes no new requests at the moment.")
+    engines: tuple[Engine, ...] = Field(default=(), description="What runs on it.")
+
+
+class Provider(Block):
+    """An outside company with a bill."""
+
+    kind: str = Field(
+        default="", description="A known provider, or `openai` with a `url`; default: its name here."
+    )
+    url: str | None = Field(default=None, description="Base address up to and including `/v1`.")
+    key: SecretRef | None = Field(default=None, description="Its key.")
+    keys: tuple[SecretRef, ...] = Field(
+        default=(), description="Several keys; the first is used for now.", json_schema_extra=LATER
+    )
+    ca: str | None = Field(default=None, description="PEM file with the authority to trust.")
+    limits: tuple[dict[str, Any], ...] = Field(
+        default=(), description="Quotas of the provider.", json_schema_extra=LATER
+    )
+    models: tuple[ModelEntry, ...] | None = Field(
+        default=None, description="Its models that are used; default: discovered."
+    )
+    health: Health | None = Field(default=None, description="Overrides the global `health`.")
+
+
+class StepEntry(Block):
+    """One step of a chain. The short form is the pool alone."""
+
+    pool: str = Field(description="An id, `node/model`, a bare model, a provider's model, or another role.")
+    policy: PolicyRef | None = Field(default=None, description="How candidates of this pool are ordered.")
+    first_token: Duration | None = Field(
+        default=None, gt=0, description="Limit from dispatch to the first content."
+    )
+    answer: Duration | None = Field(
+        default=None, gt=0, description="Limit for answers that cannot be streamed."
+    )
+    tries: int | None = Field(default=None, ge=1, description="Attempts in this step; default 2.")
+    on: Strings = Field(
+        default=(), description="Failure classes that lead into this step; default: all that move on."
+    )
+    as_: str | None = Field(
+        default=None, alias="as", description="A name that starts the chain at this step."
+    )
+
+
+def _step(value: Any) -> Any:
+    if isinstance(value, str):
+        return {"pool": value}
+    if isinstance(value, dict) and "deployment" in value and "pool" not in value:
+        return {"pool": value["deployment"], **{k: v for k, v in value.items() if k != "deployment"}}
+    return value
+
+
+class Role(Block):
+    """A logical name that applications ask for."""
+
+    use: tuple[Annotated[StepEntry, BeforeValidator(_step, json_schema_input_type=str | StepEntry)], ...] = (
+        Field(
+            min_length=1, description="Pools: one after the other with `policy: chain`, together otherwise."
+        )
+    )
+    policy: PolicyRef | None = Field(default=None, description="Default: `routing`.")
+    attempts: int | None = Field(
+        default=None, ge=1, description="Attempts sent out per request; default: the global one."
+    )
+    health: Health | None = Field(
+        default=None, description="Overrides the global `health` for its deployments."
+    )
+    deadline: Duration | None = Field(default=None, gt=0, description="Longest total time of an answer.")
+
+
+class Settings(Block):
+    """The whole file."""
+
+    gateway: Gateway = Field(default=Gateway(), description="The gateway itself.")
+    routing: PolicyRef = Field(
+        default=Policy(prefer="local"), description="Policy of everything that names none."
+    )
+    health: Health = Field(default=Health(), description="Probes and breaker.")
+    attempts: int = Field(default=3, ge=1, description="Attempts sent out per request.")
+    naming: str = Field(default="", description="Form of generated names.", json_schema_extra=LATER)
+    nodes: dict[str, Node] = Field(default={}, description="The machines.")
+    providers: dict[str, Provider] = Field(default={}, description="Outside companies.")
+    roles: dict[str, Role] = Field(default={}, description="Names with a policy.")
+    aliases: dict[str, str] = Field(default={}, description="Other names without behaviour.")
+    limits: tuple[dict[str, Any], ...] = Field(default=(), description="Limits.", json_schema_extra=LATER)
+    cache: dict[str, Any] | None = Field(default=None, description="Answer cache.", json_schema_extra=LATER)
+    notify: dict[str, Any] = Field(default={}, description="Where alerts go.", json_schema_extra=LATER)
+    alerts: tuple[dict[str, Any], ...] = Field(
+        default=(), description="What is reported.", json_schema_extra=LATER
+    )
+    include: Strings = Field(default=(), description="Further files merged under this one.")

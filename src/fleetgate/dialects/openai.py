@@ -1,0 +1,266 @@
+"""OpenAI's dialect: chat completions, completions, embeddings. Pure: bytes in, values out.
+
+A stream is looked at frame by frame and never parsed as a whole: before the first content each
+frame is decoded (there are one or two), afterwards one regular expression finds the few frames
+that say how it ended or what it used. Strings cannot fool it: a quote inside a JSON string is
+escaped, so `"finish_reason":"` with bare quotes is always a key.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Any, Final
+
+import msgspec
+
+from fleetgate import sse
+from fleetgate.domain import Usage
+from fleetgate.errors import AttemptFailed, FailureClass, Refused
+
+END: Final = b"data: [DONE]\n\n"
+JSON: Final = "application/json"
+EVENT_STREAM: Final = "text/event-stream"
+
+_NOTABLE: Final = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"error"\s*:\s*[{"]|\[DONE\]')
+_CONTENT_KEYS: Final = (
+    "content",
+    "reasoning_content",
+    "reasoning",
+    "refusal",
+    "tool_calls",
+    "function_call",
+    "audio",
+)
+
+
+class Look(Enum):
+    """What a frame means for the relay."""
+
+    HOLD = auto()
+    """nothing in it that commits: a comment, a role, an empty delta"""
+    CONTENT = auto()
+    PASS = auto()
+    DROP = auto()
+    """the usage frame that the caller did not ask for"""
+    FINISH = auto()
+    """carries a finish reason: the answer is whole"""
+    END = auto()
+    """`[DONE]`"""
+
+
+class _Counted(msgspec.Struct):
+    cached_tokens: int | None = None
+
+
+class _Usage(msgspec.Struct):
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: _Counted | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: _Usage | None = None
+    error: msgspec.Raw | None = None
+
+
+_answer: Final = msgspec.json.Decoder(_Answer)
+
+
+def _usage(found: _Usage) -> Usage:
+    output = found.completion_tokens
+    if output is None and found.total_tokens is not None and found.prompt_tokens is not None:
+        output = max(0, found.total_tokens - found.prompt_tokens)
+    details = found.prompt_tokens_details
+    return Usage(found.prompt_tokens, output, details.cached_tokens if details else None)
+
+
+def read_answer(body: bytes) -> Usage:
+    """The usage of a whole answer. Raises AttemptFailed when it is none, or an error in disguise."""
+    try:
+        answer = _answer.decode(body)
+    except msgspec.ValidationError:
+        # valid JSON whose usage has an unexpected form: the answer stands, the usage is unknown
+        if not isinstance(msgspec.json.decode(body), dict):
+            raise AttemptFailed(FailureClass.GARBAGE, "the answer is not a JSON object") from None
+        return Usage()
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise AttemptFailed(FailureClass.GARBAGE, f"the answer is not JSON: {error}") from None
+    if answer.error is not None and bytes(answer.error) not in (b"null", b""):
+        raise failure_in_band(bytes(answer.error))
+    return _usage(answer.usage) if answer.usage is not None else Usage()
+
+
+def failure_in_band(error: bytes) -> AttemptFailed:
+    """The failure that an error inside a 200 answer stands for: by its code, else server_error."""
+    text, status = "the upstream reported an error inside its answer", None
+    try:
+        value = msgspec.json.decode(error)
+    except (msgspec.DecodeError, RecursionError):
+        value = None
+    if isinstance(value, str):
+        text = value
+    elif isinstance(value, dict):
+        text = str(value.get("message") or text)
+        code = value.get("code", value.get("status"))
+        if isinstance(code, str) and code.isdigit():
+            code = int(code)
+        status = code if isinstance(code, int) and 400 <= code < 600 else None
+    failure = FailureClass.SERVER_ERROR
+    if status is not None and status < 500 and status not in (408, 409, 425):
+        failure = _BY_STATUS.get(status, FailureClass.BAD_REQUEST)
+    return AttemptFailed(failure, text, status=status)
+
+
+_BY_STATUS: Final = {
+    401: FailureClass.KEY_INVALID,
+    402: FailureClass.KEY_UNFUNDED,
+    403: FailureClass.KEY_FORBIDDEN,
+    404: FailureClass.MODEL_MISSING,
+    429: FailureClass.RATE_LIMITED,
+}
+
+
+class Stream:
+    """Reads one upstream stream: when content begins, how it ended, what it used."""
+
+    __slots__ = ("_last_usage", "committed", "ended", "finished", "strip_usage")
+
+    def __init__(self, *, strip_usage: bool) -> None:
+        self.strip_usage = strip_usage
+        self._last_usage: Usage | None = None
+        self.committed = False
+        self.finished = False
+        self.ended = False
+
+    @property
+    def usage(self) -> Usage:
+        return self._last_usage or Usage()
+
+    def look(self, frame: bytes) -> Look:
+        """What `frame` is. Raises AttemptFailed for an in-band error or something that is no frame."""
+        if not self.committed:
+            return self._look_closely(frame)
+        if _NOTABLE.search(frame) is None:
+            return Look.PASS
+        return self._look_closely(frame)
+
+    def _look_closely(self, frame: bytes) -> Look:
+        data = sse.data_of(frame)
+        if data is None:
+            return self._quiet()
+        if data.strip() == b"[DONE]":
+            self.ended = True
+            return Look.END
+        try:
+            chunk = msgspec.json.decode(data)
+        except (msgspec.DecodeError, RecursionError):
+            if self.committed:
+                return Look.PASS  # not ours to judge after the first content: bytes pass
+            raise AttemptFailed(FailureClass.GARBAGE, "a frame of the stream is not JSON") from None
+        if not isinstance(chunk, dict):
+            return self._quiet()
+        if chunk.get("error"):
+            raise self._error(chunk["error"])
+        return self._look_at_chunk(chunk)
+
+    def _error(self, error: Any) -> AttemptFailed:
+        found = failure_in_band(msgspec.json.encode(error))
+        if self.committed:
+            return AttemptFailed(FailureClass.STREAM_BROKEN, found.text, status=found.status)
+        return found
+
+    def _look_at_chunk(self, chunk: dict[str, Any]) -> Look:
+        choices = chunk.get("choices")
+        choices = choices if isinstance(choices, list) else []
+        usage = chunk.get("usage")
+        if isinstance(usage, dict):
+            self._read_usage(usage)
+            if not choices:
+                if self.strip_usage:
+                    return Look.DROP
+                return self._quiet()
+        finish = any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices)
+        if finish:
+            self.finished = True
+            self.committed = True
+            return Look.FINISH
+        if self.committed:
+            return Look.PASS
+        if any(_has_content(choice) for choice in choices):
+            self.committed = True
+            return Look.CONTENT
+        return Look.HOLD
+
+    def _quiet(self) -> Look:
+        return Look.PASS if self.committed else Look.HOLD
+
+    def _read_usage(self, usage: dict[str, Any]) -> None:
+        try:
+            self._last_usage = _usage(msgspec.convert(usage, _Usage))
+        except msgspec.ValidationError:
+            return  # an odd usage is an unknown one
+
+
+def _has_content(choice: Any) -> bool:
+    if not isinstance(choice, dict):
+        return False
+    if choice.get("text"):
+        return True
+    delta = choice.get("delta")
+    return isinstance(delta, dict) and any(delta.get(key) for key in _CONTENT_KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorForm:
+    """An error as this dialect says it: status, extra headers, body."""
+
+    status: int
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+
+
+_TYPES: Final = {
+    400: "invalid_request_error",
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "invalid_request_error",
+    415: "invalid_request_error",
+    429: "rate_limit_error",
+}
+
+
+def error_object(refused: Refused, request_id: str) -> dict[str, Any]:
+    """OpenAI's error object, with what we add: class, source, request id and advice."""
+    message = refused.message
+    if refused.advice:
+        message = f"{message.rstrip('.')}. {refused.advice}"
+    return {
+        "message": message,
+        "type": _TYPES.get(refused.status, "api_error" if refused.status >= 500 else "invalid_request_error"),
+        "param": refused.param,
+        "code": refused.code,
+        "class": refused.failure.value if refused.failure else None,
+        "source": refused.source.value,
+        "request_id": request_id,
+    }
+
+
+def error_form(refused: Refused, request_id: str) -> ErrorForm:
+    headers: list[tuple[bytes, bytes]] = [(b"content-type", b"application/json")]
+    if refused.retry_after is not None:
+        headers.append((b"retry-after", b"%d" % max(1, round(refused.retry_after))))
+    if refused.terminal:
+        headers.append((b"x-should-retry", b"false"))
+    if refused.status == 401:
+        headers.append((b"www-authenticate", b"Bearer"))
+    body = msgspec.json.encode({"error": error_object(refused, request_id)})
+    return ErrorForm(refused.status, tuple(headers), body)
+
+
+def error_frame(refused: Refused, request_id: str) -> bytes:
+    """The error as a stream event: after it nothing follows, no finish reason and no `[DONE]`."""
+    return sse.frame(msgspec.json.encode({"error": error_object(refused, request_id)}))

@@ -1,0 +1,94 @@
+"""What an error answer tells beside its class: when to come back, and in which words it failed.
+
+Pure; `now` is Unix time and injected. `error_text` stands in `reading.py`, where probes need it too.
+
+A hint is seconds from now. `retry_after` is for waiting and is clamped, because absurd values exist
+in the wild (a day, a date in the past, a number of milliseconds). `reset` is what was really said:
+it tells a short pause from a quota that is used up.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Final
+
+from fleetgate.engines.reading import error_text
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["HEADERS", "LONGEST", "error_text", "reset", "retry_after", "span"]
+
+HEADERS: Final = ("retry-after-ms", "retry-after", "date")
+"""what is read of an answer's head, lower-case"""
+LONGEST: Final = 300.0
+"""a hint beyond this is a quota's reset, not a pause"""
+
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
+_SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_WHOLE_SPAN: Final = re.compile(rf"(?:{_SPAN.pattern}\s*)+")
+_IN_TEXT: Final = re.compile(
+    r"(?:try again in|retry in|retry after|\"retryDelay\"\s*:\s*\")\s*(" + _WHOLE_SPAN.pattern + ")",
+    re.IGNORECASE,
+)
+
+
+def span(text: str) -> float | None:
+    """Seconds of `7m12.5s`, `34s`, `250ms`, `6m0s`; None if it is none."""
+    text = text.strip().lower()
+    if not _WHOLE_SPAN.fullmatch(text):
+        return None
+    return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
+
+
+def reset(
+    headers: Mapping[str, str], now: float | None = None, *, body: bytes = b"", also: tuple[str, ...] = ()
+) -> float | None:
+    """Seconds until the upstream wants to be asked again, as it said; None: it did not say.
+
+    A date is measured against the answer's own `Date` where there is one, since clocks differ, else
+    against `now`. `also` names further headers of a provider.
+    """
+    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
+        return max(0.0, milliseconds / 1000)
+    for name in ("retry-after", *also):
+        value = headers.get(name)
+        if value is None:
+            continue
+        seconds = _number(value)
+        if seconds is None:
+            seconds = span(value)
+        if seconds is None and (at := _date(value)) is not None:
+            reference = _date(headers.get("date", ""))
+            here = now if reference is None else reference
+            seconds = None if here is None else at - here
+        if seconds is not None:
+            return max(0.0, seconds)
+    if found := _IN_TEXT.search(body[:8_192].decode(errors="replace")):
+        return span(found[1])
+    return None
+
+
+def retry_after(
+    headers: Mapping[str, str], now: float | None = None, *, body: bytes = b"", also: tuple[str, ...] = ()
+) -> float | None:
+    """`reset`, clamped to 0..300 s."""
+    seconds = reset(headers, now, body=body, also=also)
+    return None if seconds is None else min(seconds, LONGEST)
+
+
+def _number(text: str | None) -> float | None:
+    # Neither `nan` nor `1e99` nor `_` separators: digits and one point.
+    if text is None or not re.fullmatch(r"-?\d{1,12}(\.\d{1,6})?", text.strip()):
+        return None
+    return float(text)
+
+
+def _date(text: str) -> float | None:
+    try:
+        at = parsedate_to_datetime(text)
+    except (TypeError, ValueError):
+        return None
+    return (at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp()

@@ -1,0 +1,153 @@
+"""Ollama. Facts from its source and documentation of mid-2026.
+
+Slots and queue are not exposed: they stay unknown. Nothing here names a model in a request, since any
+request that does may load it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetgate.domain import Capability, Model
+from fleetgate.engines import faults
+from fleetgate.engines.openai import PATHS
+from fleetgate.engines.port import Ask, Reading, Reply, Resident
+from fleetgate.engines.reading import (
+    decode,
+    error_text,
+    fault,
+    not_understood,
+    params_in_name,
+    rows,
+    table,
+    text,
+    whole,
+)
+from fleetgate.errors import FailureClass
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+ALIVE: Final = Ask("/")
+LOADED: Final = Ask("/api/ps", optional=True)
+TAGS: Final = Ask("/api/tags")
+VERSION: Final = Ask("/api/version", optional=True)
+
+_SERVED: Final = frozenset(
+    {Capability.CHAT, Capability.VISION, Capability.TOOLS, Capability.REASONING}
+    | {Capability.COMPLETE, Capability.EMBED, Capability.TRANSCRIBE}
+)
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMBT])", re.IGNORECASE)
+_BILLIONS: Final = (("K", 1e-6), ("M", 1e-3), ("B", 1.0), ("T", 1e3))
+_EMBEDDING_FAMILIES: Final = frozenset({"bert", "nomic-bert", "nomic-bert-moe", "xlm-roberta"})
+_CAPABILITIES: Final = (
+    ("completion", (Capability.CHAT, Capability.COMPLETE)),
+    ("tools", (Capability.TOOLS,)),
+    ("vision", (Capability.VISION,)),
+    ("thinking", (Capability.REASONING,)),
+    ("embedding", (Capability.EMBED,)),
+    ("image", (Capability.IMAGE,)),
+)
+
+
+def tagged(model: str) -> str:
+    """`x` is `x:latest`; the colon of a registry's port (`host:5000/x`) is no tag."""
+    return model if ":" in model.rsplit("/", 1)[-1] else f"{model}:latest"
+
+
+class Ollama:
+    """The kind `ollama`."""
+
+    name = "ollama"
+    ports: tuple[int, ...] = (11434,)
+
+    def normal_id(self, model: str) -> str:
+        return tagged(model)
+
+    def path(self, capability: Capability) -> str | None:
+        return dict(PATHS)[capability] if capability in _SERVED else None
+
+    def pulse(self) -> Sequence[Ask]:
+        return (ALIVE, LOADED)
+
+    def catalogue(self) -> Sequence[Ask]:
+        return (TAGS, VERSION)
+
+    def read(self, ask: Ask, reply: Reply) -> Reading:
+        if (faulty := fault(ask, reply)) is not None:
+            return faulty
+        if ask.path == ALIVE.path:
+            return Reading(alive=True)
+        value = table(decode(reply.body))
+        if ask.path == VERSION.path:
+            return Reading(version=text(value.get("version")))
+        # An empty Go slice arrives as null.
+        if not isinstance(value.get("models", ""), list | None):
+            return not_understood(ask)
+        entries = rows(value.get("models"))
+        if ask.path == LOADED.path:
+            return Reading(resident=tuple(_resident(row) for row in entries if _id(row)))
+        return Reading(alive=True, models=tuple(_model(row) for row in entries if _id(row)))
+
+    def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> FailureClass:
+        if status == 499:  # our own disconnect, seen by Ollama
+            return FailureClass.CALLER_GONE
+        if status == 503 and "server busy" in error_text(body).lower():
+            return FailureClass.FULL
+        return faults.classify(status, headers, body)
+
+
+def _id(row: Mapping[str, Any]) -> str | None:
+    found = text(row.get("model")) or text(row.get("name"))
+    return None if found is None else tagged(found)
+
+
+def _resident(row: Mapping[str, Any]) -> Resident:
+    size, in_vram = whole(row.get("size")), row.get("size_vram")
+    fraction = None
+    if size is not None and isinstance(in_vram, int):
+        fraction = max(0.0, min(1.0, in_vram / size))
+    return Resident(
+        id=_id(row) or "",
+        context=whole(row.get("context_length")),
+        vram_fraction=fraction,
+        expires_at=text(row.get("expires_at")),
+    )
+
+
+def _model(row: Mapping[str, Any]) -> Model:
+    model = _id(row) or ""
+    short = model.removesuffix(":latest")
+    details = table(row.get("details"))
+    does = _does(row, details)
+    embeds = does is not None and Capability.EMBED in does
+    return Model(
+        id=model,
+        name=short,
+        aliases=() if short == model else (model,),
+        does=does,
+        # details.context_length is what the weights could, not what is served: /api/ps tells that.
+        params=_billions(text(details.get("parameter_size"))) or params_in_name(model),
+        dimensions=whole(details.get("embedding_length")) if embeds else None,
+        digest=text(row.get("digest")),
+        size=whole(row.get("size")),
+        quantisation=text(details.get("quantization_level")),
+        family=text(details.get("family")),
+        remote=bool(text(row.get("remote_host")) or text(row.get("remote_model"))),
+    )
+
+
+def _does(row: Mapping[str, Any], details: Mapping[str, Any]) -> frozenset[Capability] | None:
+    said = row.get("capabilities")
+    if isinstance(said, list) and said:
+        return frozenset(found for word, what in _CAPABILITIES if word in said for found in what) or None
+    if details.get("family") in _EMBEDDING_FAMILIES:
+        return frozenset({Capability.EMBED})
+    return None
+
+
+def _billions(size: str | None) -> float | None:
+    """`7.6B` → 7.6, `137M` → 0.137."""
+    found = _SIZE.fullmatch(size) if size else None
+    return None if found is None else float(found[1]) * dict(_BILLIONS)[found[2].upper()]

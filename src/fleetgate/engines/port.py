@@ -1,0 +1,107 @@
+"""The engine port: describe requests, read answers. No I/O, no clock, no state.
+
+One module per engine kind implements it; `probes.py` performs the requests. A signal that an
+engine does not have (501, or 404 on an optional path) is *unknown*: it is not polled again, and
+it is never zero.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fleetgate.domain import Capability, Model
+    from fleetgate.errors import FailureClass
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """A request that costs nothing, loads nothing and wakes nothing. `path` is below the engine's root."""
+
+    path: str
+    method: str = "GET"
+    body: bytes = b""
+    optional: bool = False
+    """an engine without it is still healthy"""
+    stirs: bool = False
+    """keeps an idle engine awake, or wakes it: ask only while it is at work for us anyway"""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What came back for an `Ask`. Header names are lower-case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Resident:
+    """A model that is in memory. `None` is unknown."""
+
+    id: str
+    context: int | None = None
+    vram_fraction: float | None = None
+    expires_at: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one reply taught. Everything that it did not speak of stays `None`."""
+
+    alive: bool | None = None
+    loading: bool | None = None
+    sleeping: bool | None = None
+    """its weights are out of memory until the next request: cold, not faulty"""
+    failure: FailureClass | None = None
+    """set when the reply shows a fault (key_invalid, server_error, garbage, absent_feature)"""
+    models: tuple[Model, ...] | None = None
+    resident: tuple[Resident, ...] | None = None
+    slots_total: int | None = None
+    slots_busy: int | None = None
+    queue: int | None = None
+    cache_used: float | None = None
+    """fraction of the memory for running sequences that is taken"""
+    context: int | None = None
+    version: str | None = None
+    note: str = ""
+
+
+class EngineKind(Protocol):
+    """One kind of engine."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def ports(self) -> tuple[int, ...]:
+        """where it usually listens, the default first"""
+        ...
+
+    def normal_id(self, model: str) -> str:
+        """the one spelling of a model's id, so that written, listed and loaded ones compare equal"""
+        ...
+
+    def path(self, capability: Capability) -> str | None:
+        """the path that serves this kind of work in OpenAI's shape, below the root; None: it does not"""
+        ...
+
+    def pulse(self) -> Sequence[Ask]:
+        """asked at every probe: is it alive, what is loaded, how busy is it"""
+        ...
+
+    def catalogue(self) -> Sequence[Ask]:
+        """asked every 60 s and on recovery: what does it have"""
+        ...
+
+    def read(self, ask: Ask, reply: Reply) -> Reading:
+        """what a reply to one of the asks above says"""
+        ...
+
+    def classify(self, status: int, headers: Mapping[str, str], body: bytes) -> FailureClass:
+        """the failure class of an error answer (status >= 400) to live traffic"""
+        ...

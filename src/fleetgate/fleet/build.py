@@ -1,0 +1,177 @@
+"""From settings to live records: where engines are, and what they are said to offer. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import urlsplit
+
+from fleetgate.config import providers
+from fleetgate.config.checks import configured
+from fleetgate.config.names import engine_names
+from fleetgate.domain import Model, Power
+from fleetgate.upstream.port import Target
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fleetgate.config.schema import Engine as EngineSettings
+    from fleetgate.config.schema import Health, ModelEntry, Node, Provider, Settings
+    from fleetgate.engines.port import EngineKind
+
+CONNECT_LAN: Final = 2.0
+CONNECT_OVERLAY: Final = 3.0
+CONNECT_CLOUD: Final = 5.0
+IDLE_LAN: Final = 4.0
+IDLE_TLS: Final = 55.0
+
+
+@dataclass(frozen=True, slots=True)
+class EnginePlan:
+    """Everything the file says about one engine, resolved."""
+
+    id: str
+    node: str
+    kind: str
+    target: Target
+    root: str
+    versioned: bool
+    key: str | None
+    configured: bool
+    health: Health
+    models: tuple[Model, ...] | None
+    slots: int | None
+    transport: Literal["auto", "general", "lean"]
+    local: bool
+    prefix: str
+    """what deployment ids begin with: `node/engine`, or the provider's name"""
+
+
+def plans(settings: Settings, kinds: Mapping[str, EngineKind]) -> Iterator[EnginePlan]:
+    """One plan per engine and provider. Planned nodes have none: nothing there is ever probed."""
+    for name, node in settings.nodes.items():
+        if not node.planned:
+            yield from _engines_of(name, node, settings, kinds)
+    for name, provider in settings.providers.items():
+        plan = _provider(name, provider, settings)
+        if plan is not None:
+            yield plan
+
+
+def power_of(settings: Settings, node: str) -> Power:
+    """A provider counts as always on."""
+    written = settings.nodes.get(node)
+    return written.power if written is not None else Power.ALWAYS
+
+
+def _engines_of(
+    name: str, node: Node, settings: Settings, kinds: Mapping[str, EngineKind]
+) -> Iterator[EnginePlan]:
+    for engine, engine_name in zip(node.engines, engine_names(node), strict=True):
+        kind = kinds[engine.kind]
+        if engine.url:
+            target, root, versioned = read_url(engine.url, engine.ca)
+        else:
+            target = Target(
+                hosts=node.address,
+                port=engine.port or kind.ports[0],
+                connect_timeout=_connect_timeout(node.address),
+                idle_expiry=IDLE_LAN,
+            )
+            root, versioned = "", True
+        yield EnginePlan(
+            id=f"{name}/{engine_name}",
+            node=name,
+            kind=engine.kind,
+            target=target,
+            root=root,
+            versioned=versioned,
+            key=_key_of(engine),
+            configured=configured(engine),
+            health=engine.health or settings.health,
+            models=read_models(engine.models),
+            slots=engine.slots,
+            transport=engine.transport,
+            local=True,
+            prefix=f"{name}/{engine_name}",
+        )
+
+
+def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan | None:
+    url = providers.base_url(name, provider)
+    if url is None:
+        return None
+    target, root, versioned = read_url(url, provider.ca, cloud=True, exact=provider.url is None)
+    key = provider.key or (provider.keys[0] if provider.keys else None)
+    return EnginePlan(
+        id=name,
+        node=name,
+        kind="openai",
+        target=target,
+        root=root,
+        versioned=versioned,
+        key=key.reveal() if key is not None and key.resolved else None,
+        configured=configured(provider),
+        health=provider.health or settings.health,
+        models=read_models(provider.models),
+        slots=None,
+        transport="auto",
+        local=False,
+        prefix=name,
+    )
+
+
+def read_url(
+    url: str, ca: str | None, *, cloud: bool = False, exact: bool = False
+) -> tuple[Target, str, bool]:
+    """Address, path prefix, and whether the kind's own `/v1` belongs behind the prefix.
+
+    `…/v1` and an address without a path take the usual paths; any other path is where OpenAI's paths
+    begin (`…/v1beta/openai`). `exact`: take even an empty path as written.
+    """
+    parts = urlsplit(url)
+    tls = parts.scheme == "https"
+    host = parts.hostname or ""
+    target = Target(
+        hosts=(host,),
+        port=parts.port or (443 if tls else 80),
+        tls=tls,
+        ca=ca,
+        connect_timeout=CONNECT_CLOUD if cloud or tls else _connect_timeout((host,)),
+        idle_expiry=IDLE_TLS if tls else IDLE_LAN,
+    )
+    path = parts.path.rstrip("/")
+    if path.endswith("/v1"):
+        return target, path.removesuffix("/v1"), True
+    return target, path, not path and not exact
+
+
+def read_models(entries: tuple[ModelEntry, ...] | None) -> tuple[Model, ...] | None:
+    """Written model entries as values; None where none are written: they are discovered."""
+    if entries is None:
+        return None
+    return tuple(
+        Model(
+            id=entry.id or entry.name,
+            name=entry.name or entry.id,
+            aliases=entry.aliases,
+            does=entry.does,
+            context=entry.context,
+            params=entry.params,
+            quality=entry.quality,
+            dimensions=entry.dimensions,
+            space=entry.space,
+            note=entry.note,
+        )
+        for entry in entries
+    )
+
+
+def _key_of(engine: EngineSettings) -> str | None:
+    return engine.key.reveal() if engine.key is not None and engine.key.resolved else None
+
+
+def _connect_timeout(hosts: tuple[str, ...]) -> float:
+    """Overlay networks (100.64.0.0/10 and `.ts.net` names) need longer for the first packet."""
+    overlay = any(host.startswith("100.") or host.endswith(".ts.net") for host in hosts)
+    return CONNECT_OVERLAY if overlay else CONNECT_LAN

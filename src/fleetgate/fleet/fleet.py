@@ -1,0 +1,322 @@
+"""The owner of nodes, engines and deployments as they are now.
+
+Nobody else changes a live record. Records live at their key and survive a reload: an engine that
+stays at its address keeps its breaker, its seats and what was learned about it. Others send what
+they saw (a reading of a probe, the outcome of an attempt), the fleet decides what it means.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetgate.domain import Model, Power, Presence
+from fleetgate.errors import AttemptFailed, FailureClass
+from fleetgate.fleet.build import EnginePlan, plans, power_of
+from fleetgate.fleet.outcomes import Outcomes
+from fleetgate.fleet.remembered import document, restore
+from fleetgate.fleet.seats import Lease, Seats, Wish
+from fleetgate.health import Rules
+from fleetgate.live import Account, Deployment, Engine, Node
+from fleetgate.routing.names import NameTable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from fleetgate.config.schema import Health, Settings
+    from fleetgate.engines.port import EngineKind, Reading
+
+LEARNED: Final = "engine"
+"""Kind of the documents that hold what was learned about an engine."""
+
+
+class Fleet:
+    """Live state, and the only hands on it."""
+
+    def __init__(
+        self,
+        kinds: Mapping[str, EngineKind],
+        *,
+        clock: Callable[[], float],
+        random: Callable[[], float],
+        call_later: Callable[[float, Callable[[], None]], object],
+        report: Callable[..., None],
+        remember: Callable[[str, str, dict[str, Any]], None],
+    ) -> None:
+        self._kinds = kinds
+        self._clock = clock
+        self._report = report
+        self._remember = remember
+        self._recalled: dict[str, dict[str, Any]] = {}
+        self._outcomes = Outcomes(random, report, self._want_catalogue)
+        self.seats = Seats(clock, random, call_later)
+        self.nodes: dict[str, Node] = {}
+        self.engines: dict[str, Engine] = {}
+        self.deployments: dict[str, Deployment] = {}
+        self.names: NameTable | None = None
+        self.on_catalogue_wanted: Callable[[Engine], None] | None = None
+        self._settings: Settings | None = None
+
+    # -- configuration ------------------------------------------------------------------------
+
+    def recall(self, documents: dict[str, dict[str, Any]]) -> None:
+        """What was learned before the last stop, by engine address."""
+        self._recalled = documents
+
+    def configure(self, settings: Settings) -> list[EnginePlan]:
+        """Make the records match the settings. What stays keeps its state. Returns what they came from."""
+        self._settings = settings
+        wanted = {plan.id: plan for plan in plans(settings, self._kinds)}
+        self._configure_nodes(settings, wanted)
+        for gone in [engine_id for engine_id in self.engines if engine_id not in wanted]:
+            del self.engines[gone]
+        for plan in wanted.values():
+            self._configure_engine(plan)
+        self._index()
+        return list(wanted.values())
+
+    def _configure_nodes(self, settings: Settings, wanted: Mapping[str, EnginePlan]) -> None:
+        names = {**dict.fromkeys(settings.nodes), **dict.fromkeys(plan.node for plan in wanted.values())}
+        for gone in [name for name in self.nodes if name not in names]:
+            del self.nodes[gone]
+        for name in names:
+            node = self.nodes.get(name) or Node(name, Power.ALWAYS)
+            self.nodes[name] = node
+            written = settings.nodes.get(name)
+            node.power = power_of(settings, name)
+            node.local = written is not None
+            node.planned = written.planned if written else False
+            node.maintenance = written.maintenance if written else None
+
+    def _configure_engine(self, plan: EnginePlan) -> None:
+        old = self.engines.get(plan.id)
+        same = old is not None and old.target == plan.target and old.kind.name == plan.kind
+        headers = (("authorization", f"Bearer {plan.key}"),) if plan.key else ()
+        if old is not None and same:
+            engine = old
+            if engine.headers != headers:  # a changed key is not on the bench any more
+                engine.account = Account(plan.id)
+        else:
+            engine = Engine(
+                id=plan.id,
+                node=self.nodes[plan.node],
+                kind=self._kinds[plan.kind],
+                target=plan.target,
+                root=plan.root,
+                versioned=plan.versioned,
+                headers=headers,
+                account=Account(plan.id),
+                rules=Rules(),
+            )
+            self.engines[plan.id] = engine
+        engine.node = self.nodes[plan.node]
+        engine.root, engine.versioned, engine.headers = plan.root, plan.versioned, headers
+        engine.account.configured = plan.configured
+        engine.rules = _rules(plan.health)
+        engine.every = plan.health.every
+        engine.transport = plan.transport
+        engine.listed = plan.models is not None
+        engine.slots_written = plan.slots
+        if not same:
+            restore(engine, self._recalled.get(address_of(engine)))
+        self._set_models(engine, plan)
+
+    def _set_models(self, engine: Engine, plan: EnginePlan) -> None:
+        """Written models as written, enriched by what the engine says; otherwise what it says."""
+        normal = engine.kind.normal_id
+        found = {normal(model.id): model for model in engine.discovered or ()}
+        if plan.models is None:
+            models = tuple(found.values())
+        else:
+            models = tuple(_enrich(model, found.get(normal(model.id))) for model in plan.models)
+        kept: dict[str, Deployment] = {}
+        for model in models:
+            deployment = engine.deployments.get(normal(model.id))
+            deployment_id = f"{plan.prefix}/{model.name}"
+            if deployment is None or deployment.id != deployment_id:
+                deployment = Deployment(deployment_id, engine, model, engine.rules)
+            deployment.model = model
+            deployment.context = model.context or deployment.context
+            deployment.rules = self._rules_of(deployment)
+            kept[normal(model.id)] = deployment
+        engine.deployments = kept
+
+    def _rules_of(self, deployment: Deployment) -> Rules:
+        """Health written at a role that uses the deployment wins over the engine's."""
+        settings = self._settings
+        names = {
+            deployment.id,
+            deployment.model.name,
+            f"{deployment.engine.node.name}/{deployment.model.name}",
+        }
+        for role in settings.roles.values() if settings else ():
+            if role.health is not None and any(entry.pool in names for entry in role.use):
+                return _rules(role.health)
+        return deployment.engine.rules
+
+    def _index(self) -> None:
+        self.deployments = {
+            one.id: one for engine in self.engines.values() for one in engine.deployments.values()
+        }
+        if self._settings is not None:
+            self.names = NameTable(self._settings, self.deployments.values())
+        self.seats.changed()
+
+    # -- what others saw -------------------------------------------------------------------------
+
+    def read(self, engine: Engine, reading: Reading) -> None:
+        """A probe's reading."""
+        now = self._clock()
+        if reading.failure in (FailureClass.KEY_INVALID, FailureClass.KEY_FORBIDDEN):
+            self._outcomes.key_refused(engine, FailureClass.KEY_INVALID, reading.note, now)
+        if reading.alive is not None:
+            self._alive(engine, reading, now)
+        if reading.loading is not None:
+            engine.loading = reading.loading
+        if reading.sleeping is not None:
+            for deployment in engine.deployments.values():
+                deployment.resident = not reading.sleeping
+        for name in ("slots_total", "slots_busy", "queue", "version"):
+            value = getattr(reading, name)
+            if value is not None:
+                setattr(engine, name, value)
+        if reading.context is not None:
+            for deployment in engine.deployments.values():
+                deployment.context = deployment.model.context or reading.context
+        if reading.models is not None:
+            self._read_models(engine, reading.models)
+        if reading.resident is not None:
+            self._read_resident(engine, reading)
+        self.seats.changed()
+
+    def _alive(self, engine: Engine, reading: Reading, now: float) -> None:
+        was = engine.alive
+        engine.alive = reading.alive
+        if reading.alive:
+            engine.why = ""
+            engine.breaker.probe_passed(now)
+            for deployment in engine.deployments.values():
+                deployment.breaker.probe_passed(now)
+            self._outcomes.seen(engine.node, Presence.AWAKE, now)
+            if not was:
+                self._report("engine_up", engine=engine.id, version=engine.version)
+                self._save(engine)
+        else:
+            engine.why = reading.note or "its health check fails"
+            if engine.breaker.open(now, engine.rules, lambda: 1.0) and was is not False:
+                self._report("engine_down", "warning", engine=engine.id, text=engine.why)
+
+    def _read_models(self, engine: Engine, models: tuple[Model, ...]) -> None:
+        ids = {engine.kind.normal_id(model.id) for model in models}
+        for model_id, deployment in engine.deployments.items():
+            if deployment.removed and model_id in ids:
+                deployment.removed = False
+        engine.remembered = False
+        if engine.discovered == models:
+            return
+        engine.discovered = models
+        settings = self._settings
+        plan = (
+            next((one for one in plans(settings, self._kinds) if one.id == engine.id), None)
+            if settings
+            else None
+        )
+        if plan is not None:
+            self._set_models(engine, plan)
+            self._index()
+        self._report("catalogue", engine=engine.id, models=len(models))
+        self._save(engine)
+
+    def _read_resident(self, engine: Engine, reading: Reading) -> None:
+        resident = {engine.kind.normal_id(one.id): one for one in reading.resident or ()}
+        for model_id, deployment in engine.deployments.items():
+            found = resident.get(model_id)
+            deployment.resident = found is not None
+            if found is not None:
+                deployment.loading = False
+                deployment.context = deployment.model.context or found.context or deployment.context
+
+    def probe_failed(self, engine: Engine, error: AttemptFailed) -> None:
+        """A probe could not be made at all."""
+        now = self._clock()
+        if error.failure is FailureClass.UNSENT_REFUSED:
+            self._outcomes.refused(engine, error.text, now)
+        elif error.failure is FailureClass.UNSENT_UNREACHABLE:
+            others = [one for one in self.engines.values() if one.node is engine.node and one.alive]
+            if others and others != [engine]:  # the machine answers elsewhere: only this engine is cut off
+                self._outcomes.refused(engine, error.text, now)
+            else:
+                self._outcomes.unreachable(engine, error.text, now)
+        elif error.failure is FailureClass.TLS_FAILED:
+            self._outcomes.tls_failed(engine, error.text, now)
+        else:
+            engine.alive = False
+            engine.why = error.text or error.failure.value
+            if engine.breaker.open(now, engine.rules, lambda: 1.0):
+                self._report("engine_down", "warning", engine=engine.id, text=engine.why)
+        self.seats.changed()
+
+    # -- what exchanges do -----------------------------------------------------------------------
+
+    async def seat(self, wish: Wish, limit: float) -> Lease:
+        return await self.seats.seat(wish, limit)
+
+    def succeeded(self, deployment: Deployment, first_content: float | None, body_bytes: int) -> None:
+        """An attempt answered; `first_content` in seconds from dispatch."""
+        now = self._clock()
+        self._outcomes.succeeded(deployment, now)
+        if first_content is not None:
+            deployment.first_content.learn(first_content, body_bytes, now)
+
+    def failed(self, deployment: Deployment, error: AttemptFailed) -> None:
+        self._outcomes.failed(deployment, error, self._clock())
+        self.seats.changed()
+
+    def untold(self, deployment: Deployment) -> None:
+        """The attempt ended for a reason that says nothing about the deployment."""
+        self._outcomes.untold(deployment)
+
+    # -- memory -------------------------------------------------------------------------------------
+
+    def save_all(self) -> None:
+        """Keep what was learned, for the next start."""
+        for engine in self.engines.values():
+            self._save(engine)
+
+    def _save(self, engine: Engine) -> None:
+        self._remember(LEARNED, address_of(engine), document(engine))
+
+    def _want_catalogue(self, engine: Engine) -> None:
+        if self.on_catalogue_wanted is not None:
+            self.on_catalogue_wanted(engine)
+
+
+def address_of(engine: Engine) -> str:
+    """The key under which an engine is remembered: its kind and address."""
+    return f"{engine.kind.name}@{engine.target.authority}{engine.root}"
+
+
+def _rules(health: Health) -> Rules:
+    return Rules(health.fails, health.cool)
+
+
+def _enrich(written: Model, found: Model | None) -> Model:
+    """The file wins; what it does not say is taken from the engine."""
+    if found is None:
+        return written
+    return Model(
+        id=written.id,
+        name=written.name,
+        aliases=written.aliases or found.aliases,
+        does=written.does if written.does is not None else found.does,
+        context=written.context or found.context,
+        params=written.params or found.params,
+        quality=written.quality,
+        dimensions=written.dimensions or found.dimensions,
+        space=written.space,
+        digest=found.digest,
+        size=found.size,
+        quantisation=found.quantisation,
+        family=found.family,
+        remote=found.remote,
+        note=written.note,
+    )

@@ -1,0 +1,162 @@
+"""What an outcome does to the live tables: the effect column of the failure table.
+
+Called by the fleet alone. Each class is one small function; what is worth a person's attention is
+reported, once per change and never per request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fleetgate.domain import Power, Presence
+from fleetgate.errors import COUNTED, AttemptFailed, FailureClass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleetgate.live import Deployment, Engine, Node
+
+BENCH_KEY: Final = 1800.0
+BENCH_TLS: Final = 300.0
+MAX_RETRY_AFTER: Final = 300.0
+DEFAULT_RETRY_AFTER: Final = 5.0
+MAX_QUOTA: Final = 86_400.0
+DEFAULT_QUOTA: Final = 3600.0
+BUSY: Final = 1.0
+MAX_BUSY: Final = 10.0
+ENGINE_BLAME_WINDOW: Final = 10.0
+
+
+class Outcomes:
+    """Applies outcomes. `report(event, level, **values)` writes to the log."""
+
+    def __init__(
+        self,
+        random: Callable[[], float],
+        report: Callable[..., None],
+        catalogue_wanted: Callable[[Engine], None],
+    ) -> None:
+        self._random = random
+        self._report = report
+        self._catalogue_wanted = catalogue_wanted
+
+    def succeeded(self, deployment: Deployment, now: float) -> None:
+        """An attempt answered well."""
+        engine = deployment.engine
+        if deployment.breaker.success(now):
+            self._report("deployment_recovered", deployment=deployment.id)
+        if engine.breaker.success(now):
+            self._report("engine_recovered", engine=engine.id)
+        deployment.loading = deployment.removed = False
+        deployment.why = ""
+        engine.alive = True
+        engine.loading = False
+        self.seen(engine.node, Presence.AWAKE, now)
+
+    def untold(self, deployment: Deployment) -> None:
+        """An attempt ended without saying anything about the deployment."""
+        deployment.breaker.abandon()
+        deployment.engine.breaker.abandon()
+
+    def failed(self, deployment: Deployment, error: AttemptFailed, now: float) -> None:
+        """An attempt failed: blame whom the table blames."""
+        failure = error.failure
+        engine = deployment.engine
+        if failure in COUNTED:
+            self._count(deployment, error, now)
+            return
+        self.untold(deployment)
+        if failure is FailureClass.UNSENT_REFUSED:
+            self.refused(engine, error.text, now)
+        elif failure is FailureClass.UNSENT_UNREACHABLE:
+            self.unreachable(engine, error.text, now)
+        elif failure is FailureClass.TLS_FAILED:
+            self.tls_failed(engine, error.text, now)
+        elif failure in (FailureClass.LOADING, FailureClass.FULL):
+            deployment.loading = failure is FailureClass.LOADING
+            deployment.busy_until = now + min(error.retry_after or BUSY, MAX_BUSY)
+        elif failure is FailureClass.MODEL_MISSING:
+            deployment.removed = True
+            deployment.why = error.text
+            self._report("model_missing", "warning", deployment=deployment.id, text=error.text)
+            self._catalogue_wanted(engine)
+        else:
+            self._account(deployment, error, now)
+
+    def refused(self, engine: Engine, text: str, now: float) -> None:
+        """Nothing listens: the machine is up, the engine is not."""
+        engine.alive = False
+        engine.why = text
+        self.seen(engine.node, Presence.AWAKE, now)
+        if engine.breaker.open(now, engine.rules, self._random):
+            self._report("engine_down", "warning", engine=engine.id, text=text)
+
+    def unreachable(self, engine: Engine, text: str, now: float) -> None:
+        """No way to the machine. Where off is normal that is a presence, not a failure."""
+        engine.alive = False
+        engine.why = text
+        if engine.node.power is Power.ALWAYS:
+            self.seen(engine.node, Presence.MISSING, now)
+            engine.breaker.open(now, engine.rules, self._random)
+        else:
+            self.seen(engine.node, Presence.ASLEEP, now)
+
+    def tls_failed(self, engine: Engine, text: str, now: float) -> None:
+        first = engine.breaker.allows(now)
+        engine.alive = False
+        engine.why = text
+        engine.breaker.bench(now + BENCH_TLS)
+        if first:
+            self._report("tls_failed", "error", engine=engine.id, text=text)
+
+    def seen(self, node: Node, presence: Presence, now: float) -> None:
+        """The presence of a node, reported when it changes."""
+        node.remembered = False
+        if node.presence is presence:
+            return
+        before, node.presence, node.since = node.presence, presence, now
+        level = "warning" if presence is Presence.MISSING else "info"
+        self._report("node_presence", level, node=node.name, presence=presence.value, before=before.value)
+
+    def key_refused(self, engine: Engine, failure: FailureClass, text: str, now: float) -> None:
+        """The account is out for half an hour; said once."""
+        account = engine.account
+        if account.benched_until <= now:
+            self._report("key_refused", "error", account=account.name, failure=failure.value)
+        account.benched_until = now + BENCH_KEY
+        account.why = text or failure.value
+
+    def _count(self, deployment: Deployment, error: AttemptFailed, now: float) -> None:
+        engine = deployment.engine
+        deployment.why = f"{error.failure.value}: {error.text}" if error.text else error.failure.value
+        if deployment.breaker.failure(now, deployment.rules, self._random):
+            self._report(
+                "deployment_cooling",
+                "warning",
+                deployment=deployment.id,
+                failure=error.failure.value,
+                text=error.text,
+                seconds=round(deployment.breaker.opens_again_in(now), 1),
+            )
+        engine.breaker.abandon()
+        deployment.blamed_at = now
+        blamed = [one for one in engine.deployments.values() if now - one.blamed_at <= ENGINE_BLAME_WINDOW]
+        if len(blamed) > 1 and engine.breaker.open(now, engine.rules, self._random):
+            engine.why = "several of its models failed"
+            self._report("engine_down", "warning", engine=engine.id, text=engine.why)
+
+    def _account(self, deployment: Deployment, error: AttemptFailed, now: float) -> None:
+        engine, failure = deployment.engine, error.failure
+        out = engine.account.models_out
+        model = deployment.model.id
+        if failure is FailureClass.RATE_LIMITED:
+            wait = min(error.retry_after or DEFAULT_RETRY_AFTER, MAX_RETRY_AFTER)
+            out[model] = (now + wait, failure.value)
+        elif failure is FailureClass.QUOTA_EXHAUSTED:
+            out[model] = (now + min(error.retry_after or DEFAULT_QUOTA, MAX_QUOTA), failure.value)
+            self._report("quota_exhausted", "warning", account=engine.account.name, model=model)
+        elif failure is FailureClass.KEY_FORBIDDEN:
+            out[model] = (now + BENCH_KEY, failure.value)
+            self._report("key_forbidden", "error", account=engine.account.name, model=model)
+        elif failure in (FailureClass.KEY_INVALID, FailureClass.KEY_UNFUNDED):
+            self.key_refused(engine, failure, "", now)

@@ -1,0 +1,219 @@
+"""One try at one deployment: send the request, wait for the first content, or fail with a class.
+
+Nothing here touches the caller or the fleet's records. What comes back is either a whole answer or
+an open stream whose first content has arrived; everything else is an `AttemptFailed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fleetgate import sse
+from fleetgate.dialects import openai
+from fleetgate.dialects.assemble import Assembly
+from fleetgate.dialects.openai import Look
+from fleetgate.domain import Capability, Usage
+from fleetgate.engines import hints
+from fleetgate.engines.reading import error_text
+from fleetgate.errors import AttemptFailed, FailureClass
+from fleetgate.upstream.port import UpstreamRequest, read_all
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from fleetgate.gateway.body import Body
+    from fleetgate.live import Deployment
+    from fleetgate.upstream.port import Answer, Transport
+
+MAX_ANSWER: Final = 64 * 1024 * 1024
+"""Bytes of a whole answer."""
+MAX_ERROR: Final = 64 * 1024
+"""Bytes that are read of an error answer."""
+MAX_HELD: Final = 16 * 1024
+"""Bytes of frames held back before the first content."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is sent in one attempt."""
+
+    capability: Capability
+    deployment: Deployment
+    body: Body
+    headers: tuple[tuple[str, str], ...]
+    streamed: bool
+    """the upstream is asked to stream"""
+    limit: float | None
+    """seconds from dispatch to the first content; None: no limit"""
+    fresh: bool = False
+
+
+@dataclass(slots=True)
+class Whole:
+    """A complete answer."""
+
+    body: bytes
+    usage: Usage
+    status: int = 200
+
+
+@dataclass(slots=True)
+class Flow:
+    """A stream that has begun: `held` are its frames so far, the first content last."""
+
+    answer: Answer
+    cutter: sse.Cutter
+    reader: openai.Stream
+    held: list[bytes]
+    later: list[bytes]
+    """frames that came in the same piece behind the first content"""
+
+
+async def attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> Whole | Flow:
+    """Make the attempt. Raises AttemptFailed; a cancelled one leaves no socket open."""
+    timer = asyncio.timeout(ask.limit)
+    try:
+        async with timer:
+            return await _attempt(ask, transport, wall)
+    except TimeoutError:
+        raise AttemptFailed(FailureClass.FIRST_TOKEN_TIMEOUT, f"no content within {ask.limit:g} s") from None
+
+
+async def _attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> Whole | Flow:
+    engine = ask.deployment.engine
+    path = engine.kind.path(ask.capability)
+    if path is None:
+        raise AttemptFailed(FailureClass.ABSENT_FEATURE, f"{engine.kind.name} has no {ask.capability.value}")
+    stream = None if ask.capability is Capability.EMBED else ask.streamed
+    request = UpstreamRequest(
+        engine.target,
+        "POST",
+        engine.path(path),
+        (*ask.headers, *engine.headers),
+        ask.body.encode(ask.deployment.model.id, stream=stream),
+        ask.fresh,
+    )
+    answer = await transport.open(request)
+    try:
+        return await _read(ask, answer, wall)
+    except BaseException:
+        answer.abort()
+        raise
+
+
+async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | Flow:
+    if answer.status >= 300:
+        raise await _failure(ask, answer, wall)
+    is_stream = (answer.header("content-type") or "").startswith("text/event-stream")
+    if not ask.streamed:
+        if is_stream:
+            raise AttemptFailed(FailureClass.GARBAGE, "a stream came back that nobody asked for")
+        body = await read_all(answer, MAX_ANSWER)
+        if body is None:
+            raise AttemptFailed(FailureClass.GARBAGE, f"the answer is larger than {MAX_ANSWER} bytes")
+        return Whole(body, openai.read_answer(body), answer.status)
+    if not is_stream:
+        raise await _not_a_stream(answer)
+    return await _first_content(answer)
+
+
+async def _failure(ask: Ask, answer: Answer, wall: Callable[[], float]) -> AttemptFailed:
+    """The class of an error answer, with the upstream's own words."""
+    if answer.status < 400:
+        answer.abort()
+        return AttemptFailed(FailureClass.GARBAGE, f"the upstream redirects ({answer.status})")
+    body = await read_all(answer, MAX_ERROR) or b""
+    headers = {name: value for name in _ERROR_HEADERS if (value := answer.header(name)) is not None}
+    failure = ask.deployment.engine.kind.classify(answer.status, headers, body)
+    retry_after = hints.retry_after(headers, wall(), body=body)
+    text = "" if failure in _KEY_FAILURES else error_text(body)
+    return AttemptFailed(
+        failure, text or f"status {answer.status}", status=answer.status, retry_after=retry_after
+    )
+
+
+_ERROR_HEADERS: Final = ("retry-after", "retry-after-ms", "date", "content-type")
+_KEY_FAILURES: Final = frozenset(
+    {FailureClass.KEY_INVALID, FailureClass.KEY_UNFUNDED, FailureClass.KEY_FORBIDDEN}
+)
+"""Texts of these may hold parts of a key and are never passed on."""
+
+
+async def _not_a_stream(answer: Answer) -> AttemptFailed:
+    """A 200 that is no stream: an error in disguise, or nothing we can use."""
+    body = await read_all(answer, MAX_ERROR)
+    if body:
+        openai.read_answer(body)  # raises what an in-band error stands for
+    return AttemptFailed(FailureClass.GARBAGE, "a stream was asked for and something else came back")
+
+
+async def _first_content(answer: Answer) -> Flow:
+    """Read until something is worth sending. What came before it is held."""
+    cutter = sse.Cutter()
+    reader = openai.Stream(strip_usage=True)
+    held: list[bytes] = []
+    size = 0
+    while piece := await answer.read():
+        frames = _cut(cutter, piece)
+        for position, frame in enumerate(frames):
+            look = reader.look(frame)
+            if look is Look.END:
+                raise AttemptFailed(FailureClass.CUT_SHORT, "the stream ended before any content")
+            if look is Look.DROP:
+                continue
+            held.append(frame)
+            size += len(frame)
+            if look in (Look.CONTENT, Look.FINISH) or size > MAX_HELD:
+                reader.committed = True
+                return Flow(answer, cutter, reader, held, frames[position + 1 :])
+    raise AttemptFailed(FailureClass.CUT_SHORT, "the stream ended before any content")
+
+
+def _cut(cutter: sse.Cutter, piece: bytes) -> list[bytes]:
+    try:
+        return cutter.feed(piece)
+    except sse.FrameTooLong:
+        raise AttemptFailed(FailureClass.GARBAGE, f"a frame is longer than {sse.MAX_FRAME} bytes") from None
+
+
+async def assemble(flow: Flow, *, chat: bool, between: float) -> Whole:
+    """Read a stream to its end and put the whole answer together. Raises AttemptFailed.
+
+    `between`: seconds of silence that are allowed inside it.
+    """
+    try:
+        async with asyncio.timeout(between) as timer:
+            return await _assemble(flow, timer, between, chat=chat)
+    except TimeoutError:
+        raise AttemptFailed(FailureClass.CUT_SHORT, f"no token for {between:g} s") from None
+
+
+async def _assemble(flow: Flow, timer: asyncio.Timeout, between: float, *, chat: bool) -> Whole:
+    loop = asyncio.get_running_loop()
+    assembly = Assembly(chat=chat)
+    for frame in flow.held:
+        assembly.add(frame)
+    reader = flow.reader
+    reader.strip_usage = False
+    try:
+        frames = flow.later
+        size = 0
+        while True:
+            for frame in frames:
+                if reader.look(frame) is Look.END:
+                    break
+                assembly.add(frame)
+            if reader.ended or not (piece := await flow.answer.read()):
+                break
+            timer.reschedule(loop.time() + between)
+            size += len(piece)
+            if size > MAX_ANSWER:
+                raise AttemptFailed(FailureClass.GARBAGE, f"the answer is larger than {MAX_ANSWER} bytes")
+            frames = _cut(flow.cutter, piece)
+    finally:
+        flow.answer.abort()
+    if not reader.finished:
+        raise AttemptFailed(FailureClass.CUT_SHORT, "the answer ended without a finish reason")
+    return Whole(assembly.body(), reader.usage)

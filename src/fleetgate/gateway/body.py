@@ -1,0 +1,207 @@
+"""The replayable body of a request: read once, bounded, sent as often as attempts need it.
+
+Only the top level is decoded. Three members are ours to set per attempt (`model`, `stream`,
+`stream_options`); all others are re-encoded once with their values byte-identical, so duplicate
+keys cannot survive and engine and gateway see the same request. Large bodies wait on disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fleetgate.errors import Refused, Source
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, MutableMapping
+
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+
+IN_MEMORY: Final = 1024 * 1024
+"""Bytes above which a body waits in a file."""
+ALL_BODIES: Final = 256 * 1024 * 1024
+"""Bytes of all bodies that may be held at once."""
+_OURS: Final = ("model", "stream", "stream_options")
+_decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode: Final = msgspec.json.encode
+
+
+class CallerGone(Exception):
+    """The caller left before its body was complete."""
+
+
+class BodyBudget:
+    """How many bytes of bodies the gateway holds now. Waiting requests count."""
+
+    __slots__ = ("held", "limit")
+
+    def __init__(self, limit: int = ALL_BODIES) -> None:
+        self.limit = limit
+        self.held = 0
+
+    def take(self, size: int) -> None:
+        if self.held + size > self.limit:
+            raise Refused(
+                503,
+                "too_many_bodies",
+                "the gateway holds too many large requests at the moment",
+                advice="Ask again in a moment.",
+                source=Source.GATEWAY,
+                retry_after=2.0,
+            )
+        self.held += size
+
+    def give_back(self, size: int) -> None:
+        self.held -= size
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the body asks of the gateway itself."""
+
+    model: str
+    stream: bool
+    usage: bool
+    """the caller asked for the usage frame"""
+    whole_only: bool
+    """the answer cannot be put together from a stream (audio)"""
+
+
+class Body:
+    """One request body. `close` gives its memory back; it may be called twice."""
+
+    __slots__ = ("_budget", "_file", "_options", "_rest", "_rest_size", "size", "wanted")
+
+    def __init__(
+        self, wanted: Wanted, options: dict[str, Any], rest: bytes, size: int, budget: BodyBudget
+    ) -> None:
+        self.wanted = wanted
+        self.size = size
+        self._options = options
+        self._budget: BodyBudget | None = budget
+        self._file: Any = None
+        self._rest = rest
+        self._rest_size = len(rest)
+        if len(rest) > IN_MEMORY:
+            self._file = tempfile.TemporaryFile(prefix="fleetgate-body-")  # noqa: SIM115  (closed in close)
+            self._file.write(rest)
+            self._rest = b""
+
+    def encode(self, model: str, *, stream: bool | None) -> bytes:
+        """The body for one attempt. `stream` None leaves the member out (embeddings)."""
+        head = b'{"model":' + _encode(model)
+        if stream:
+            head += b',"stream":true,"stream_options":' + _encode({**self._options, "include_usage": True})
+        elif stream is False and self.wanted.stream is not None:
+            head += b',"stream":false'
+        rest = self._rest
+        if self._file is not None:
+            self._file.seek(0)
+            rest = self._file.read()
+        return head + b"," + rest + b"}" if rest else head + b"}"
+
+    def close(self) -> None:
+        budget, self._budget = self._budget, None
+        if budget is not None:
+            budget.give_back(self.size)
+            self._rest = b""
+            if self._file is not None:
+                self._file.close()
+
+
+async def read(receive: Receive, limit: int, declared: int | None, budget: BodyBudget) -> tuple[bytes, int]:
+    """The raw bytes, at most `limit`. The budget holds their size until it is given back.
+
+    Raises Refused (413, 503) or CallerGone.
+    """
+    if declared is not None and declared > limit:
+        raise _too_large()
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CallerGone
+    first: bytes = message.get("body", b"")
+    if not message.get("more_body", False):
+        if len(first) > limit:
+            raise _too_large()
+        budget.take(len(first))
+        return first, len(first)
+    return await _read_on(receive, limit, first, budget)
+
+
+async def _read_on(receive: Receive, limit: int, first: bytes, budget: BodyBudget) -> tuple[bytes, int]:
+    whole = bytearray(first)
+    budget.take(len(whole))
+    held, more = len(whole), True
+    try:
+        while more:
+            piece, more = await _piece(receive, limit - len(whole))
+            budget.take(len(piece))
+            held += len(piece)
+            whole += piece
+    except BaseException:
+        budget.give_back(held)
+        raise
+    return bytes(whole), held
+
+
+async def _piece(receive: Receive, room: int) -> tuple[bytes, bool]:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise CallerGone
+    piece = message.get("body", b"")
+    if len(piece) > room:
+        raise _too_large()
+    return piece, message.get("more_body", False)
+
+
+def parse(raw: bytes, budget: BodyBudget) -> Body:
+    """Decode the top level. Raises Refused (400) with what is wrong and where."""
+    try:
+        if not raw.isascii():
+            raw.decode()
+        members = _decoder.decode(raw)  # refuses deep nesting by itself (RecursionError)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        what = "the body is empty" if not raw else f"the body is not a JSON object: {error}"
+        raise Refused(400, "malformed", what, advice="Send one JSON object.") from None
+    wanted, options = _wanted(members)
+    for key in _OURS:
+        members.pop(key, None)
+    return Body(wanted, options, _encode(members)[1:-1], len(raw), budget)
+
+
+def _wanted(members: dict[str, msgspec.Raw]) -> tuple[Wanted, dict[str, Any]]:
+    model = _member(members, "model", str, "a text")
+    if not model:
+        raise Refused(
+            400,
+            "model_missing_in_request",
+            "the request names no model",
+            advice="Set `model`; GET /v1/models lists the names.",
+            param="model",
+        )
+    stream = _member(members, "stream", bool, "true or false")
+    options = _member(members, "stream_options", dict, "an object") or {}
+    modalities = bytes(members.get("modalities", b""))
+    return Wanted(model, bool(stream), bool(options.get("include_usage")), b"audio" in modalities), options
+
+
+def _member(members: dict[str, msgspec.Raw], name: str, kind: type, form: str) -> Any:
+    raw = members.get(name)
+    if raw is None:
+        return None
+    value = msgspec.json.decode(raw)
+    if value is None or isinstance(value, kind):
+        return value
+    raise Refused(400, "malformed", f"`{name}` must be {form}", param=name)
+
+
+def _too_large() -> Refused:
+    return Refused(
+        413,
+        "too_large",
+        "the body is larger than the gateway accepts",
+        advice="Send less, or raise `gateway.body_limit`.",
+    )

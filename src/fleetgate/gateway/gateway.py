@@ -1,0 +1,136 @@
+"""What every exchange shares: settings, fleet, transports, records, and who is being served now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
+
+from fleetgate.gateway.body import BodyBudget
+from fleetgate.retry import Budget
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from fleetgate.config.schema import Settings
+    from fleetgate.domain import Entry
+    from fleetgate.errors import FailureClass
+    from fleetgate.fleet.fleet import Fleet
+    from fleetgate.live import Deployment
+    from fleetgate.routing.names import NameTable
+    from fleetgate.upstream.port import Transport
+
+
+class Stoppable(Protocol):
+    """An exchange, as far as the gateway needs to know it."""
+
+    def stop(self, why: FailureClass) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the head of a request asks of the gateway."""
+
+    length: int | None = None
+    timeout: float | None = None
+    """the caller's deadline, seconds"""
+    white_space: bool = False
+    """white space may be sent before a JSON body as a sign of life"""
+    via: str = ""
+    """gateways that this request has passed"""
+    trace: str | None = None
+    """W3C `traceparent`, passed on"""
+
+
+class Gateway:
+    """Built once by `app`; settings are replaced at a reload."""
+
+    def __init__(  # noqa: PLR0913  (the composition root hands everything in)
+        self,
+        *,
+        settings: Settings,
+        fleet: Fleet,
+        instance: str,
+        version: str,
+        loop: asyncio.AbstractEventLoop,
+        spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
+        transport_for: Callable[[Deployment], Transport],
+        record: Callable[[Entry], None],
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+        random: Callable[[], float],
+    ) -> None:
+        self.settings = settings
+        self.fleet = fleet
+        self.instance = instance
+        self.loop = loop
+        self.spawn = spawn
+        self.transport_for = transport_for
+        self.record = record
+        self.clock = clock
+        self.wall = wall
+        self.random = random
+        self.bodies = BodyBudget()
+        self.draining = False
+        self.refusing = False
+        self.idle: asyncio.Event | None = None
+        self._agent = f"fleetgate/{version}"
+        self._instance_header = (b"x-fleetgate-instance", instance.encode())
+        self._budget = Budget()
+        self._active: dict[Stoppable, int] = {}
+
+    @property
+    def active(self) -> int:
+        return len(self._active)
+
+    @property
+    def names(self) -> NameTable:
+        """The names of the current configuration and catalogue."""
+        names = self.fleet.names
+        assert names is not None
+        return names
+
+    def began(self, exchange: Stoppable) -> None:
+        self._active[exchange] = 0
+        self._budget.active += 1
+        self._budget.first(self.clock())
+
+    def ended(self, exchange: Stoppable) -> None:
+        retries = self._active.pop(exchange, None)
+        if retries is None:
+            return
+        self._budget.active -= 1
+        self._budget.retrying -= retries
+        if self.idle is not None and not self._active:
+            self.idle.set()
+
+    def may_retry(self, exchange: Stoppable) -> bool:
+        """Ask the retry budget for one more retry, and take it."""
+        now = self.clock()
+        if not self._budget.allows(now):
+            return False
+        self._budget.spend(now)
+        self._active[exchange] += 1
+        return True
+
+    def stop_all(self, why: FailureClass) -> None:
+        for exchange in list(self._active):
+            exchange.stop(why)
+
+    def answer_headers(self, request_id: str) -> list[tuple[bytes, bytes]]:
+        """Headers of every answer."""
+        name = request_id.encode("ascii")
+        return [self._instance_header, (b"x-fleetgate-request-id", name), (b"x-request-id", name)]
+
+    def upstream_headers(self, head: Head, request_id: str) -> tuple[tuple[str, str], ...]:
+        """Headers of every upstream request: our own, none of the caller's but its trace."""
+        headers = [
+            ("content-type", "application/json"),
+            ("accept", "application/json, text/event-stream"),
+            ("user-agent", self._agent),
+            ("x-request-id", request_id),
+            ("x-fleetgate-via", f"{head.via}, {self.instance}" if head.via else self.instance),
+        ]
+        if head.trace:
+            headers.append(("traceparent", head.trace))
+        return tuple(headers)

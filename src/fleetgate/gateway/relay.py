@@ -1,0 +1,110 @@
+"""From an open stream to the caller: frames pass as they come, the end is read, nothing is invented.
+
+The end mark is held back until the exchange has settled. A finish reason decides that the answer is
+whole; a missing `[DONE]` after it is added for the caller and noted. Anything that ends earlier is
+`stream_broken`: the caller gets an error event, and neither a finish reason nor `[DONE]`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fleetgate import sse
+from fleetgate.dialects.openai import Look, Stream
+from fleetgate.errors import AttemptFailed, FailureClass
+
+if TYPE_CHECKING:
+    from fleetgate.gateway.attempt import Flow
+    from fleetgate.gateway.downstream import Downstream
+    from fleetgate.gateway.stall import Stall
+
+CLOSING: Final = 1.0
+"""Seconds an upstream may take to end its body after its end mark."""
+
+
+@dataclass(slots=True)
+class Ended:
+    """How a stream ended well."""
+
+    note: str = ""
+
+
+async def relay(flow: Flow, down: Downstream, stall: Stall, *, usage_wanted: bool) -> Ended:
+    """Pass the stream on until its end mark, which is not sent. Raises AttemptFailed (stream_broken)."""
+    reader, answer, cutter = flow.reader, flow.answer, flow.cutter
+    reader.strip_usage = not usage_wanted
+    out, frames = flow.held, flow.later
+    read = answer.read
+    try:
+        while True:
+            moved = bool(out)
+            moved = _sift(reader, frames, out) or moved
+            if out:
+                stall.writing()
+                await down.piece(out[0] if len(out) == 1 else b"".join(out))
+                out = []
+            if reader.ended:
+                return _finish(flow)
+            stall.reading(progress=moved)
+            if not (piece := await read()):
+                return await _finish_without_mark(flow, down, usage_wanted=usage_wanted)
+            frames = cutter.feed(piece)
+    except AttemptFailed as error:
+        answer.abort()
+        if reader.finished:  # the answer is whole; what broke came after it
+            return Ended(f"after the finish reason: {error.failure.value}")
+        raise AttemptFailed(FailureClass.STREAM_BROKEN, error.text or error.failure.value) from error
+    except sse.FrameTooLong:
+        answer.abort()
+        raise AttemptFailed(FailureClass.STREAM_BROKEN, "a frame is too long") from None
+    except BaseException:
+        answer.abort()
+        raise
+
+
+def _sift(reader: Stream, frames: list[bytes], out: list[bytes]) -> bool:
+    """Look at new frames and add what goes out to `out`. True when one was more than a comment."""
+    moved = False
+    for frame in frames:
+        seen = reader.look(frame)
+        if seen is Look.END:
+            return True
+        if seen is not Look.DROP:
+            out.append(frame)
+        moved = moved or not frame.startswith(b":")
+    return moved
+
+
+def _finish(flow: Flow) -> Ended:
+    """The end mark came."""
+    if not flow.reader.finished:
+        flow.answer.abort()
+        raise AttemptFailed(FailureClass.STREAM_BROKEN, "the stream ended without a finish reason")
+    return Ended()
+
+
+async def _finish_without_mark(flow: Flow, down: Downstream, *, usage_wanted: bool) -> Ended:
+    """The body ended. A whole frame without its blank line still counts."""
+    rest = flow.cutter.end()
+    if rest and sse.is_complete(rest):
+        look = flow.reader.look(rest)
+        if look is not Look.END and (look is not Look.DROP or usage_wanted):
+            await down.piece(rest)
+    if not flow.reader.finished:
+        raise AttemptFailed(FailureClass.STREAM_BROKEN, "the stream ended without a finish reason")
+    return Ended("" if flow.reader.ended else "no [DONE] after the finish reason")
+
+
+async def close(flow: Flow) -> None:
+    """After the end mark: a body that ends right behind it leaves its connection for others to use."""
+    try:
+        async with asyncio.timeout(CLOSING):
+            if await flow.answer.read():
+                flow.answer.abort()
+    except (TimeoutError, AttemptFailed):
+        flow.answer.abort()
+    except asyncio.CancelledError:
+        flow.answer.abort()
+        raise

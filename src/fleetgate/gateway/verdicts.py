@@ -1,0 +1,167 @@
+"""What callers are told when there is no answer, and small questions about failures. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from fleetgate.errors import TABLE, AttemptFailed, Blame, FailureClass, Refused, Source
+from fleetgate.routing.availability import Reason, detail
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fleetgate.fleet.seats import NoCandidate
+    from fleetgate.live import Deployment
+    from fleetgate.routing.plan import Route
+
+RETRY_AFTER: Final = 5.0
+"""Seconds, where nothing better is known."""
+
+_TURNED_AWAY: Final = frozenset({FailureClass.LOADING, FailureClass.FULL, FailureClass.STALE_CONNECTION})
+
+
+def counts(failure: AttemptFailed) -> bool:
+    """Whether it used up one of the dispatched attempts: it may have been worked on."""
+    return failure.row.dispatched and failure.failure not in _TURNED_AWAY
+
+
+def may_repeat(failure: AttemptFailed | None) -> bool:
+    """Whether asking the same candidate again can help: not after a refusal to connect, nor a time-out."""
+    if failure is None:
+        return False
+    return counts(failure) and failure.failure is not FailureClass.FIRST_TOKEN_TIMEOUT
+
+
+def more_context(
+    failure: AttemptFailed | None, failed: Deployment | None
+) -> Callable[[Deployment], bool] | None:
+    """After `context_too_long` only candidates with more context, or another model of unknown context."""
+    if failure is None or failed is None or failure.failure is not FailureClass.CONTEXT_TOO_LONG:
+        return None
+    known = failed.context
+
+    def larger(candidate: Deployment) -> bool:
+        if candidate.context is None or known is None:
+            return candidate.model.name != failed.model.name
+        return candidate.context > known
+
+    return larger
+
+
+def unknown_model(name: str, near: Sequence[str]) -> Refused:
+    did_you_mean = f"Did you mean {', '.join(near)}? " if near else ""
+    return Refused(
+        404,
+        "model_not_found",
+        f"nothing here is called {name[:200]!r}",
+        advice=f"{did_you_mean}GET /v1/models lists the names.",
+        param="model",
+    )
+
+
+def draining() -> Refused:
+    return Refused(
+        503,
+        "draining",
+        "the gateway is stopping",
+        source=Source.GATEWAY,
+        retry_after=RETRY_AFTER,
+        advice="Ask again in a moment.",
+    )
+
+
+def deadline() -> Refused:
+    row = TABLE[FailureClass.DEADLINE]
+    return Refused(
+        504,
+        FailureClass.DEADLINE.value,
+        "the request's time is up",
+        advice=row.to_caller,
+        failure=FailureClass.DEADLINE,
+        terminal=True,
+    )
+
+
+def broken(failure: AttemptFailed) -> Refused:
+    return Refused(
+        502,
+        failure.failure.value,
+        f"the answer broke off: {failure.text}",
+        source=Source.UPSTREAM,
+        advice=failure.row.to_caller,
+        failure=failure.failure,
+    )
+
+
+def refusal(
+    failure: AttemptFailed | None, nobody: Sequence[NoCandidate], route: Route, now: float
+) -> Refused:
+    """The error of an exchange that ran out of candidates."""
+    if failure is None:
+        return _nothing_available(nobody, route, now)
+    row = failure.row
+    status = row.status
+    if status is None or (failure.failure is FailureClass.MODEL_MISSING and failure.status == 400):
+        status = failure.status if failure.status is not None and failure.status >= 400 else 502
+    retry_after = None
+    if row.retry_after:
+        retry_after = failure.retry_after if failure.retry_after is not None else RETRY_AFTER
+    text = f": {failure.text}" if failure.text else ""
+    return Refused(
+        status,
+        failure.failure.value,
+        f"{route.name!r} could not be answered ({failure.failure.value}){text}",
+        advice=row.to_caller,
+        failure=failure.failure,
+        retry_after=retry_after,
+        terminal=row.terminal,
+        source=Source.CALLER if row.blame is Blame.NONE and status < 500 else Source.UPSTREAM,
+    )
+
+
+def _nothing_available(nobody: Sequence[NoCandidate], route: Route, now: float) -> Refused:
+    """No attempt was possible: say why, candidate by candidate."""
+    refused = [(one, reason) for nothing in nobody for one, reason in nothing.found.refused]
+    reasons = {reason for _, reason in refused}
+    words = "; ".join(f"{one.id}: {detail(one, reason, now)}" for one, reason in refused[:5])
+    if not refused:
+        return Refused(
+            503,
+            "nothing_available",
+            f"{route.name!r} stands for no model that is known here",
+            failure=FailureClass.NOTHING_AVAILABLE,
+            source=Source.GATEWAY,
+            retry_after=30.0,
+            terminal=True,
+            advice="See `fleetgate models` and `fleetgate check`.",
+        )
+    if reasons == {Reason.NOT_CAPABLE}:
+        return Refused(
+            400,
+            "not_capable",
+            f"{route.name!r} cannot do this kind of work",
+            param="model",
+            advice="Ask another model; `fleetgate models` shows what each can do.",
+        )
+    asleep = reasons == {Reason.ASLEEP}
+    benched = reasons <= {Reason.LIMITED}
+    waits = [one.breaker.opens_again_in(now) for one, _ in refused]
+    return Refused(
+        429 if benched else 503,
+        "node_asleep" if asleep else "rate_limited" if benched else "nothing_available",
+        f"{route.name!r} cannot be answered now: {words}",
+        failure=FailureClass.RATE_LIMITED if benched else FailureClass.NOTHING_AVAILABLE,
+        source=Source.GATEWAY,
+        retry_after=_retry_after(refused, waits, now),
+        terminal=not benched,
+        advice="Switch the machine on." if asleep else "See why with `fleetgate explain`.",
+    )
+
+
+def _retry_after(refused: Sequence[tuple[Deployment, Reason]], waits: Sequence[float], now: float) -> float:
+    """The earliest moment at which trying again can help."""
+    times = [wait for wait in waits if wait > 0]
+    for one, reason in refused:
+        if reason is Reason.LIMITED:
+            times.append(one.engine.account.models_out[one.model.id][0] - now)
+    return max(1.0, min(times)) if times else 30.0

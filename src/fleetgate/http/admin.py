@@ -1,0 +1,96 @@
+"""The admin API: what the gateway knows, as JSON. Needs the master key, in open mode too."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fleetgate.errors import Refused, Source
+from fleetgate.gateway import verdicts
+from fleetgate.http.health import summary
+from fleetgate.http.inference import capability_named
+from fleetgate.http.table import Access, Row
+from fleetgate.routing.availability import detail, reason_against
+from fleetgate.routing.plan import explain as explain_route
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleetgate.http.call import Call
+    from fleetgate.http.status import Status
+    from fleetgate.live import Deployment
+
+
+def rows(status: Status) -> Iterator[Row]:
+    async def state(call: Call) -> None:
+        await call.json(summary(call, status))
+
+    async def configuration(call: Call) -> None:
+        await call.json(
+            {
+                "fingerprint": status.fingerprint,
+                "sources": list(status.sources),
+                "rejected": status.rejected,
+                "held": status.held,
+                "findings": status.rejected_findings,
+                "settings": status.origins(),
+            }
+        )
+
+    async def reload(call: Call) -> None:
+        if status.reload is None:
+            raise Refused(409, "no_file", "there is no configuration file to read", source=Source.GATEWAY)
+        outcome = await status.reload()
+        await call.json(outcome, 200 if outcome["applied"] else 409)
+
+    admin = Access.ADMIN
+    yield Row("GET", "/admin/api/explain", admin, explain, "The plan for `?model=`, and `?capability=`.")
+    yield Row("GET", "/admin/api/models", admin, models, "Every deployment with its state.")
+    yield Row("GET", "/admin/api/status", admin, state, "Counts, and what is degraded.")
+    yield Row("GET", "/admin/api/config", admin, configuration, "Settings in effect, with their origins.")
+    yield Row(
+        "POST", "/admin/api/reload", admin, reload, "Read the configuration again and apply it.", audited=True
+    )
+
+
+async def explain(call: Call) -> None:
+    query = call.query()
+    name = query.get("model", "")
+    if not name:
+        raise Refused(400, "malformed", "which model?", advice="Add `?model=NAME`.", param="model")
+    gateway = call.gateway
+    route = gateway.names.resolve(name)
+    if route is None:
+        raise verdicts.unknown_model(name, gateway.names.near(name))
+    capability = capability_named(query.get("capability", ""))
+    await call.json(explain_route(route, capability, gateway.clock(), gateway.instance))
+
+
+async def models(call: Call) -> None:
+    fleet, now = call.gateway.fleet, call.gateway.clock()
+    await call.json({"rows": [deployment_row(one, now) for one in fleet.deployments.values()]})
+
+
+def deployment_row(one: Deployment, now: float) -> dict[str, Any]:
+    """A deployment as tables show it. Unknown stays null."""
+    engine, model = one.engine, one.model
+    capability = capability_named(min(model.does).value if model.does else "")
+    reason = reason_against(one, capability, now)
+    return {
+        "deployment": one.id,
+        "model": model.name,
+        "node": engine.node.name,
+        "engine": engine.id,
+        "kind": engine.kind.name,
+        "local": one.local,
+        "state": "ready" if reason is None and engine.alive else reason.code if reason else "unknown",
+        "why": detail(one, reason, now) if reason else "",
+        "presence": engine.node.presence.value,
+        "remembered": engine.remembered,
+        "does": sorted(cap.value for cap in model.does) if model.does is not None else None,
+        "context": one.context,
+        "params_b": model.params,
+        "quantisation": model.quantisation,
+        "resident": one.resident,
+        "in_flight": one.in_flight,
+        "slots": engine.slots,
+    }

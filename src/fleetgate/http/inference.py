@@ -1,0 +1,92 @@
+"""OpenAI's routes: inference and the list of models."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetgate.domain import Capability
+from fleetgate.errors import Refused
+from fleetgate.gateway import verdicts
+from fleetgate.gateway.exchange import Exchange
+from fleetgate.http.door import read_head
+from fleetgate.http.table import Access, Row
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleetgate.http.call import Call
+    from fleetgate.routing.names import NameTable
+
+
+def rows() -> Iterator[Row]:
+    """Every route with and without `/v1`: clients differ in what they call the base URL."""
+    for prefix in ("/v1", ""):
+        for path, capability, doc in _INFERENCE:
+            yield Row(
+                "POST",
+                f"{prefix}{path}",
+                Access.CALLER,
+                infer,
+                doc,
+                capability,
+                store="goes on; entries wait in memory, bounded",
+            )
+        yield Row("GET", f"{prefix}/models", Access.CALLER, models, "The names that can be asked for.")
+        yield Row("GET", f"{prefix}/models/{{id}}", Access.CALLER, model, "One of these names.")
+
+
+_INFERENCE: Final = (
+    ("/chat/completions", Capability.CHAT, "Chat, whole or streamed."),
+    ("/completions", Capability.COMPLETE, "Text completion, whole or streamed."),
+    ("/embeddings", Capability.EMBED, "Embeddings."),
+)
+
+
+async def infer(call: Call) -> None:
+    """One exchange."""
+    row = call.row
+    assert row is not None
+    assert row.capability is not None
+    head = read_head(call, call.gateway.instance)
+    exchange = Exchange(
+        call.gateway,
+        call.receive,
+        call.send,
+        principal=call.principal,
+        capability=row.capability,
+        row=row.template,
+        request_id=call.request_id,
+        head=head,
+    )
+    await exchange.run()
+
+
+async def models(call: Call) -> None:
+    """The catalogue, from what is known: never by asking the engines."""
+    names = call.gateway.names
+    await call.json({"object": "list", "data": [_entry(names, name) for name in names.listed()]})
+
+
+async def model(call: Call) -> None:
+    names = call.gateway.names
+    if names.resolve(call.argument) is None:
+        raise verdicts.unknown_model(call.argument, names.near(call.argument))
+    await call.json(_entry(names, call.argument))
+
+
+def _entry(names: NameTable, name: str) -> dict[str, Any]:
+    """An entry in OpenAI's form; `owned_by` says what kind of name it is."""
+    route = names.resolve(name)
+    origin = route.origin if route is not None else "unknown"
+    return {"id": name, "object": "model", "created": 0, "owned_by": f"fleetgate:{origin}"}
+
+
+def capability_named(name: str) -> Capability:
+    """A capability from a query. Raises Refused."""
+    try:
+        return Capability(name or "chat")
+    except ValueError:
+        known = ", ".join(one.value for one in Capability)
+        raise Refused(
+            400, "malformed", f"there is no capability {name[:50]!r}", advice=f"Known: {known}."
+        ) from None

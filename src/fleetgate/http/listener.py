@@ -1,0 +1,125 @@
+"""The sockets we listen on, and the HTTP/1.1 protocol on them: uvicorn's, with a limit on slow heads."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import socket
+from typing import TYPE_CHECKING, Any, Final
+
+import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Iterator
+
+IDLE: Final = 75.0
+"""Seconds an idle client connection is kept."""
+BACKLOG: Final = 2048
+
+
+class CannotListen(Exception):
+    """An address cannot be bound; the message says why and what to do."""
+
+
+def split_address(text: str) -> tuple[str, int]:
+    """`host:port` or `[v6]:port`. Raises ValueError."""
+    host, colon, port = text.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) < 65536:
+        raise ValueError(f"not an address with a port: {text!r}")
+    return host.strip("[]"), int(port)
+
+
+def open_socket(text: str) -> socket.socket:
+    """A listening socket. Raises CannotListen; `AddressMissing` when the address may still appear."""
+    try:
+        host, port = split_address(text)
+        family, kind, number, _, address = socket.getaddrinfo(
+            host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+    except (OSError, ValueError) as error:
+        raise CannotListen(f"cannot listen on {text!r}: {error}") from None
+    listening = socket.socket(family, kind, number)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        listening.bind(address)
+        listening.listen(BACKLOG)
+        listening.setblocking(False)
+    except OSError as error:
+        listening.close()
+        if error.errno == errno.EADDRNOTAVAIL:
+            raise AddressMissing(f"this machine does not have the address of {text!r} (yet)") from None
+        if error.errno == errno.EADDRINUSE:
+            raise CannotListen(
+                f"{text} is in use: another gateway may be running; stop it, or choose another port "
+                "with --listen or FLEETGATE_LISTEN"
+            ) from None
+        raise CannotListen(f"cannot listen on {text}: {error.strerror or error}") from None
+    return listening
+
+
+class AddressMissing(CannotListen):
+    """The address is not there yet: an overlay network may bring it."""
+
+
+class Listener(uvicorn.Server):
+    """uvicorn without its own signals: the app decides when to stop, and with which exit code."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def make_listener(surface: Callable[..., Any], header_read: float) -> Listener:
+    """A listener for one ASGI application."""
+    config = uvicorn.Config(
+        surface,
+        http=_protocol(header_read),
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=int(IDLE),
+    )
+    return Listener(config)
+
+
+def _protocol(header_read: float) -> type[asyncio.Protocol]:
+    """uvicorn makes the protocol itself, so the limit comes in through the class."""
+
+    class Protocol(HttpToolsProtocol):
+        """Drops a connection whose request head does not arrive in time."""
+
+        head_timer: asyncio.TimerHandle | None = None
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+            super().connection_made(transport)
+            self.timeout_keep_alive_task = self.loop.call_later(IDLE, self.timeout_keep_alive_handler)
+
+        def on_message_begin(self) -> None:
+            super().on_message_begin()
+            self.head_timer = self.loop.call_later(header_read, self.too_slow)
+
+        def on_headers_complete(self) -> None:
+            self.head_arrived()
+            super().on_headers_complete()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self.head_arrived()
+            super().connection_lost(exc)
+
+        def head_arrived(self) -> None:
+            if self.head_timer is not None:
+                self.head_timer.cancel()
+                self.head_timer = None
+
+        def too_slow(self) -> None:
+            if not self.transport.is_closing():
+                self.transport.close()
+
+    return Protocol

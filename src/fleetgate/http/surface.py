@@ -1,0 +1,103 @@
+"""The ASGI application: one listener, one route table, one door.
+
+Raw ASGI: no second router and no middleware. This is the request boundary, one of the few places
+that catches everything: whatever goes wrong inside becomes an error answer and a log line.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from fleetgate.errors import Refused, Source
+from fleetgate.http.call import Call
+from fleetgate.http.door import Door, new_request_id, read_headers
+from fleetgate.http.table import RouteTable
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+
+    from fleetgate.gateway.gateway import Gateway
+    from fleetgate.http.table import Row
+
+    Scope = MutableMapping[str, Any]
+    Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
+    Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class Surface:
+    """Answers every request. `configure` at start and at each reload."""
+
+    def __init__(self, gateway: Gateway, rows: Iterable[Row], report: Callable[..., None]) -> None:
+        self._gateway = gateway
+        self._report = report
+        self._door: Door | None = None
+        self._base = ""
+        self.table = RouteTable(rows)
+
+    def configure(self, door: Door, base_path: str) -> None:
+        self._door = door
+        self._base = base_path.rstrip("/")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        call = Call(self._gateway, scope, receive, send, new_request_id())
+        try:
+            await self._answer(call)
+        except Refused as refused:
+            await call.refuse(refused)
+        except Exception as error:  # noqa: BLE001  (the request boundary)
+            self._report("request_failed", "error", request_id=call.request_id, exc_info=error)
+            await call.refuse(
+                Refused(
+                    500,
+                    "internal_error",
+                    "the gateway failed; its log has the details",
+                    advice=f"Tell its operator the request id {call.request_id}.",
+                    source=Source.GATEWAY,
+                )
+            )
+
+    async def _answer(self, call: Call) -> None:
+        door = self._door
+        assert door is not None
+        door.admit_address(call)
+        read_headers(call)
+        row, argument = self._find(call.scope)
+        if self._gateway.draining and not row.while_draining and self._gateway.refusing:
+            raise Refused(
+                503,
+                "draining",
+                "the gateway is stopping",
+                source=Source.GATEWAY,
+                retry_after=5.0,
+                advice="Ask again in a moment.",
+            )
+        call.row, call.argument = row, argument
+        call.principal = door.admit(call, row)
+        await row.answer(call)
+
+    def _find(self, scope: Scope) -> tuple[Row, str]:
+        """The row, with the base path present or already stripped by a proxy in front."""
+        path: str = scope["path"]
+        found = self.table.find(path)
+        if found is None and self._base and path.startswith(self._base + "/"):
+            found = self.table.find(path[len(self._base) :])
+        if found is None and self._base and path == self._base:
+            found = self.table.find("/")
+        if found is None:
+            raise Refused(
+                404,
+                "not_found",
+                f"there is nothing at {path[:200]!r}",
+                advice="The OpenAI routes begin with /v1.",
+            )
+        methods, argument = found
+        method: str = scope["method"]
+        row = methods.get("GET" if method == "HEAD" else method)
+        if row is None:
+            allowed = ", ".join(sorted(methods))
+            raise Refused(
+                405, "method_not_allowed", f"{method} is not possible here", advice=f"Allowed: {allowed}."
+            )
+        return row, argument

@@ -1,0 +1,83 @@
+"""The route table: everything this gateway answers, one row each.
+
+It drives dispatch, authorisation, the reference page and the test that visits every row. A path
+without a row does not exist.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from fleetgate.domain import Capability
+
+    Answerer = Callable[..., Awaitable[None]]
+
+
+class Access(Enum):
+    """Who may use a row."""
+
+    ANYONE = "anyone"
+    CALLER = "caller"
+    """whoever may ask models: a key, or everybody in open mode"""
+    ADMIN = "admin"
+    """the master key, in open mode too"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One route. A template ends in `{name}` where the rest of the path is an argument."""
+
+    method: str
+    template: str
+    access: Access
+    answer: Answerer
+    doc: str
+    capability: Capability | None = None
+    while_draining: bool = False
+    """answered during the last moments too"""
+    store: str = "not used"
+    """what happens while the database is down"""
+    audited: bool = False
+
+
+class RouteTable:
+    """Finds the row of a request. Paths match exactly, never by normalising them."""
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        self.rows: Final = tuple(rows)
+        self._exact: dict[str, dict[str, Row]] = {}
+        self._prefixes: dict[str, dict[str, Row]] = {}
+        for row in self.rows:
+            head, brace, _ = row.template.partition("{")
+            into = self._prefixes if brace else self._exact
+            methods = into.setdefault(head, {})
+            if row.method in methods:
+                raise ValueError(f"two rows for {row.method} {row.template}")
+            methods[row.method] = row
+
+    def find(self, path: str) -> tuple[dict[str, Row], str] | None:
+        """The rows of a path by method, and its argument; None: there is no such path."""
+        found = self._exact.get(path)
+        if found is not None:
+            return found, ""
+        for head, methods in self._prefixes.items():
+            if path.startswith(head) and len(path) > len(head):
+                return methods, path[len(head) :]
+        return None
+
+
+def describe(row: Row) -> dict[str, Any]:
+    """A row as the reference shows it."""
+    return {
+        "method": row.method,
+        "path": row.template,
+        "access": row.access.value,
+        "store_down": row.store,
+        "audited": row.audited,
+        "doc": row.doc,
+    }

@@ -1,0 +1,135 @@
+"""Whether a deployment could take a request now, and if not, why. Pure.
+
+Reasons come in three kinds. *Hard* ones never bend. *Ejected* ones (a breaker is open, the machine
+is missing) give way for the last step of a plan: the last candidate is never ejected, because a
+try is better than a certain refusal. *Waiting* ones end by themselves soon: a seat frees, a load
+ends.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from typing import TYPE_CHECKING
+
+from fleetgate.domain import Capability, Power, Presence
+from fleetgate.health import Phase
+
+if TYPE_CHECKING:
+    from fleetgate.live import Deployment
+
+
+class Kind(Enum):
+    HARD = auto()
+    EJECTED = auto()
+    WAITING = auto()
+
+
+class Reason(Enum):
+    """Why a candidate is not taken. The value is the stable code that users see."""
+
+    UNCONFIGURED = ("unconfigured", Kind.HARD, "its key is missing")
+    PLANNED = ("planned", Kind.HARD, "its node is planned and not there yet")
+    MAINTENANCE = ("maintenance", Kind.HARD, "its node is in maintenance")
+    ASLEEP = ("asleep", Kind.HARD, "its node is off, which is normal for it")
+    BENCHED = ("benched", Kind.HARD, "its key is refused by the upstream")
+    LIMITED = ("limited", Kind.HARD, "the provider's limit is reached")
+    REMOVED = ("removed", Kind.HARD, "the engine does not have the model (any more)")
+    NOT_CAPABLE = ("not_capable", Kind.HARD, "it cannot do this kind of work")
+    OTHER_SPACE = ("other_space", Kind.HARD, "its embeddings are not proven to be of the same space")
+    NOT_LOCAL = ("not_local", Kind.HARD, "only own machines are allowed here")
+    TOO_SHORT = ("too_short", Kind.HARD, "its context is not larger")
+    COOLING = ("cooling", Kind.EJECTED, "it failed and is cooling")
+    ENGINE_DOWN = ("engine_down", Kind.EJECTED, "its engine refuses connections or failed")
+    MISSING = ("missing", Kind.EJECTED, "its node should be on and does not answer")
+    LOADING = ("loading", Kind.WAITING, "the model is being loaded")
+    BUSY = ("busy", Kind.WAITING, "the engine said that it is full")
+    NO_SEAT = ("no_seat", Kind.WAITING, "all its seats are taken")
+
+    def __init__(self, code: str, kind: Kind, text: str) -> None:
+        self.code = code
+        self.kind = kind
+        self.text = text
+
+
+def reason_against(candidate: Deployment, capability: Capability, now: float) -> Reason | None:
+    """The first reason against `candidate`, or None when it can be taken."""
+    engine = candidate.engine
+    return (
+        _hard(candidate, capability, now)
+        or _ejected(candidate, now)
+        or _waiting(candidate, engine.loading, now)
+    )
+
+
+def _hard(  # noqa: PLR0911  (a decision list)
+    candidate: Deployment, capability: Capability, now: float
+) -> Reason | None:
+    engine = candidate.engine
+    node, account = engine.node, engine.account
+    does = candidate.model.does
+    if not account.configured:
+        return Reason.UNCONFIGURED
+    if candidate.removed:
+        return Reason.REMOVED
+    if does is not None and capability not in does:
+        return Reason.NOT_CAPABLE
+    if engine.kind.path(capability) is None:
+        return Reason.NOT_CAPABLE
+    if node.planned:
+        return Reason.PLANNED
+    if node.maintenance is not None:
+        return Reason.MAINTENANCE
+    if node.presence is Presence.ASLEEP:
+        return Reason.ASLEEP
+    if account.benched_until > now:
+        return Reason.BENCHED
+    out = account.models_out.get(candidate.model.id)
+    if out is not None and out[0] > now:
+        return Reason.LIMITED
+    return None
+
+
+def _ejected(candidate: Deployment, now: float) -> Reason | None:
+    engine = candidate.engine
+    if engine.node.presence is Presence.MISSING and not engine.breaker.allows(now):
+        return Reason.MISSING
+    if not engine.breaker.allows(now):
+        return Reason.ENGINE_DOWN
+    if not candidate.breaker.allows(now):
+        return Reason.COOLING
+    return None
+
+
+def _waiting(candidate: Deployment, engine_loading: bool, now: float) -> Reason | None:  # noqa: FBT001
+    if engine_loading:
+        return Reason.LOADING
+    if candidate.busy_until > now:
+        return Reason.LOADING if candidate.loading else Reason.BUSY
+    slots = candidate.engine.slots
+    if slots is not None and candidate.engine.in_flight >= slots:
+        return Reason.NO_SEAT
+    return None
+
+
+def detail(candidate: Deployment, reason: Reason, now: float) -> str:
+    """The reason in words, with what is known about it."""
+    engine = candidate.engine
+    why = candidate.why or engine.why
+    text = reason.text
+    if reason is Reason.ASLEEP and engine.node.power is Power.MANUAL:
+        text = f"{text}; switch {engine.node.name} on to use it"
+    elif reason is Reason.MAINTENANCE and engine.node.maintenance:
+        text = f"{text}: {engine.node.maintenance}"
+    elif reason is Reason.BENCHED and engine.account.why:
+        text = f"{text} ({engine.account.why})"
+    elif reason in (Reason.COOLING, Reason.ENGINE_DOWN, Reason.MISSING):
+        breaker = engine.breaker if reason is not Reason.COOLING else candidate.breaker
+        wait = breaker.opens_again_in(now)
+        text = f"{text}{f' ({why})' if why else ''}"
+        if breaker.phase(now) is Phase.TRIAL:
+            text = f"{text}; a trial is running"
+        elif wait:
+            text = f"{text}; next trial in {wait:.0f} s"
+    elif reason is Reason.NO_SEAT:
+        text = f"{text} ({engine.in_flight} of {engine.slots})"
+    return text

@@ -1,0 +1,201 @@
+"""One table from names to routes. A name is looked up, never taken apart at its slashes.
+
+Order: written names (aliases, roles, `as:` names), exact deployment ids, discovered pools
+(`node/model`, a bare model). A discovered name never shadows a written one. The table is built when
+the configuration or the catalogue changes, and keeps direct references to the live records.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections import defaultdict
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from fleetgate.errors import FailureClass
+from fleetgate.routing import policies
+from fleetgate.routing.plan import TRIES, Route, Step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fleetgate.config.schema import Policy, Role, Settings, StepEntry
+    from fleetgate.live import Deployment
+
+MAX_DEPTH: Final = 8
+"""Roles inside roles, and aliases of aliases."""
+
+
+class NameTable:
+    """Names of one configuration and one catalogue."""
+
+    def __init__(self, settings: Settings, deployments: Iterable[Deployment]) -> None:
+        self._settings = settings
+        self._by_id: dict[str, Deployment] = {}
+        self._pools: defaultdict[str, list[Deployment]] = defaultdict(list)
+        for deployment in deployments:
+            self._by_id[deployment.id] = deployment
+            for name in _names_of(deployment):
+                if deployment not in self._pools[name]:
+                    self._pools[name].append(deployment)
+        self._routes: dict[str, Route] = {}
+        self._entries = self._find_entries()
+
+    def resolve(self, name: str) -> Route | None:
+        """The route of a name, or None when nothing bears it."""
+        route = self._routes.get(name)
+        if route is None and (route := self._compile(name)) is not None:
+            self._routes[name] = route
+        return route
+
+    def written(self) -> list[str]:
+        """Names from the file: aliases, roles, and names of steps."""
+        return sorted({*self._settings.aliases, *self._settings.roles, *self._entries})
+
+    def discovered(self) -> list[str]:
+        """Names of models: bare where that is unambiguous enough to ask for, the demonstration last."""
+        names = {one.model.name for one in self._by_id.values()}
+        return sorted(names, key=lambda name: (name.startswith("fleetgate-demo"), name))
+
+    def listed(self) -> list[str]:
+        """What `/v1/models` shows."""
+        written = self.written()
+        if not written:
+            return self.discovered()
+        if self._settings.gateway.catalogue == "all":
+            return [*written, *(name for name in self.discovered() if name not in written)]
+        return written
+
+    def near(self, name: str) -> list[str]:
+        """Up to three names that look like this one."""
+        known = [*self.written(), *self._pools, *self._by_id]
+        close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        return list(dict.fromkeys(close))
+
+    def pool(self, name: str) -> tuple[Deployment, ...]:
+        """The deployments that a name stands for, an exact id first."""
+        exact = self._by_id.get(name)
+        if exact is not None:
+            return (exact,)
+        return tuple(self._pools.get(name, ()))
+
+    def _find_entries(self) -> dict[str, tuple[str, int]]:
+        """`as:` names -> (role, position of the step in it)."""
+        return {
+            entry.as_: (role, position)
+            for role, written in self._settings.roles.items()
+            for position, entry in enumerate(written.use)
+            if entry.as_
+        }
+
+    def _compile(self, name: str) -> Route | None:
+        via: list[str] = []
+        while name in self._settings.aliases and len(via) < MAX_DEPTH:
+            via.append(name)
+            name = self._settings.aliases[name]
+        asked = via[0] if via else name
+        origin = "alias" if via else ""
+        role_name, position = self._entries.get(name, (name, 0))
+        role = self._settings.roles.get(role_name)
+        if role is not None:
+            steps = self._steps_of_role(role, position, depth=0)
+            route = Route(
+                asked, origin or "role", steps, role.attempts or self._settings.attempts, role.deadline
+            )
+        else:
+            members = self.pool(name)
+            if not members:
+                return None
+            exact = name in self._by_id
+            steps = self._split_by_place(Step(name, members), self._settings.routing)
+            route = Route(
+                asked, origin or ("deployment" if exact else "pool"), steps, self._settings.attempts
+            )
+        return replace(route, via=(*via[1:], name)) if via else route
+
+    def _steps_of_role(self, role: Role, position: int, depth: int) -> tuple[Step, ...]:
+        policy = role.policy or self._settings.routing
+        if policy.name == "chain":
+            steps: list[Step] = []
+            for entry in role.use[position:]:
+                steps.extend(self._steps_of_entry(entry, policy, depth))
+            return tuple(steps)
+        members: list[Deployment] = []
+        weights: dict[str, float] = {}
+        for entry in role.use:
+            found = self._members(entry.pool, depth)
+            weight = (policy.split or {}).get(entry.pool, 0.0)
+            for one in found:
+                weights[one.id] = weights.get(one.id, 0.0) + weight / len(found)
+            members.extend(one for one in found if one not in members)
+        pool = " + ".join(entry.pool for entry in role.use)
+        return self._split_by_place(Step(pool, tuple(members), weights=weights), policy)
+
+    def _steps_of_entry(self, entry: StepEntry, chain: Policy, depth: int) -> tuple[Step, ...]:
+        """One entry of a chain. A role inside brings its own steps; limits written here win."""
+        on = frozenset(FailureClass(one) for one in entry.on) or None
+        inner = self._settings.roles.get(self._through_aliases(entry.pool))
+        if inner is not None and depth < MAX_DEPTH:
+            steps = self._steps_of_role(inner, 0, depth + 1)
+        else:
+            policy = entry.policy or _inside_chain(self._settings.routing, chain)
+            steps = self._split_by_place(
+                Step(entry.pool, self.pool(self._through_aliases(entry.pool))), policy
+            )
+        return tuple(
+            replace(
+                step,
+                first_token=entry.first_token or step.first_token,
+                answer=entry.answer or step.answer,
+                tries=entry.tries or step.tries or TRIES,
+                on=on or step.on,
+            )
+            for step in steps
+        )
+
+    def _members(self, name: str, depth: int) -> tuple[Deployment, ...]:
+        """All deployments behind a name; those of a role are taken together."""
+        target = self._through_aliases(name)
+        role = self._settings.roles.get(target)
+        if role is None or depth >= MAX_DEPTH:
+            return self.pool(target)
+        found: dict[str, Deployment] = {}
+        for entry in role.use:
+            found.update((one.id, one) for one in self._members(entry.pool, depth + 1))
+        return tuple(found.values())
+
+    def _through_aliases(self, name: str) -> str:
+        for _ in range(MAX_DEPTH):
+            if name not in self._settings.aliases:
+                break
+            name = self._settings.aliases[name]
+        return name
+
+    def _split_by_place(self, step: Step, policy: Policy) -> tuple[Step, ...]:
+        """Apply a policy: `prefer: local` makes two steps of a pool that has both kinds."""
+        name = policy.name if policy.name in policies.NAMES else "least_busy"
+        step = replace(step, policy=name, only_local=policy.only == "local")
+        if policy.prefer != "local":
+            return (step,)
+        local = tuple(one for one in step.candidates if one.local)
+        away = tuple(one for one in step.candidates if not one.local)
+        if not local or not away:
+            return (step,)
+        return (
+            replace(step, candidates=local, because="own machines first"),
+            replace(step, candidates=away, because="providers after own machines"),
+        )
+
+
+def _inside_chain(routing: Policy, chain: Policy) -> Policy:
+    """Inside a step of a chain the global policy orders, but the chain alone decides about places."""
+    return routing.model_copy(update={"prefer": None, "only": chain.only or routing.only})
+
+
+def _names_of(deployment: Deployment) -> Iterable[str]:
+    model, engine = deployment.model, deployment.engine
+    names = [model.name, *model.aliases, model.id]
+    names += [name.removesuffix(":latest") for name in names if name.endswith(":latest")]
+    for name in dict.fromkeys(names):
+        yield name
+        yield f"{engine.node.name}/{name}"

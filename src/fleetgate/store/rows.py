@@ -1,0 +1,155 @@
+"""Exchange rows: the one place where an `Entry` becomes a row and a row an `Entry`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import msgspec
+
+from fleetgate.domain import Attempt, Entry, Usage
+from fleetgate.store.schema import exchange
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+Values = tuple[Any, ...]
+"""One exchange row, in the order of the table's columns."""
+
+COLUMNS: Final = tuple(column.name for column in exchange.columns)
+
+MOST: Final = 2**63 - 1
+"""The largest integer a column holds."""
+LONGEST: Final = 9e12
+"""Seconds whose microseconds still fit such a column."""
+
+
+class AttemptForm(msgspec.Struct, omit_defaults=True):
+    """An attempt as it stands in the column `attempts`; what is not said has its default."""
+
+    deployment: str
+    outcome: str
+    began_us: int
+    ended_us: int
+    step: int = 0
+    dispatched: bool = True
+    status: int | None = None
+    first_content_us: int | None = None
+    text: str = ""
+
+
+_decode_attempts: Final = msgspec.json.Decoder(list[AttemptForm]).decode
+
+
+def micros(seconds: float) -> int:
+    return round(seconds * 1e6)
+
+
+def _attempt_form(attempt: Attempt, scrub: Callable[[str], str]) -> AttemptForm:
+    first = attempt.first_content
+    return AttemptForm(
+        attempt.deployment,
+        attempt.outcome,
+        micros(attempt.began),
+        micros(attempt.ended),
+        attempt.step,
+        attempt.dispatched,
+        attempt.status,
+        None if first is None else micros(first),
+        scrub(attempt.text) if attempt.text else "",
+    )
+
+
+def values_of(entry: Entry, scrub: Callable[[str], str]) -> Values:
+    """The row of an exchange. `scrub` takes secrets out of free text, such as an upstream's own words."""
+    usage, first = entry.usage, entry.first_content
+    attempts = msgspec.json.encode([_attempt_form(attempt, scrub) for attempt in entry.attempts])
+    return (
+        entry.request_id,
+        round(entry.at * 1e3),
+        entry.principal,
+        entry.route,
+        entry.model,
+        entry.deployment,
+        entry.status,
+        entry.outcome,
+        entry.streamed,
+        micros(entry.duration),
+        None if first is None else micros(first),
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.estimated,
+        entry.bytes_in,
+        entry.bytes_out,
+        attempts.decode(),
+        scrub(entry.note) if entry.note else "",
+    )
+
+
+Bendable = TypeVar("Bendable", Entry, Values)
+
+
+def bent(whole: Bendable) -> Bendable:
+    """The same exchange, or row, with everything changed that no column can hold.
+
+    A row of the ledger must not be lost over an absurd token count or half a character in a name.
+    """
+    return cast("Bendable", _bent(whole))
+
+
+def _bent(value: Any) -> Any:
+    match value:
+        case bool() | None:
+            return value
+        case str():
+            return value.encode("utf-8", "replace").decode()
+        case int():
+            return max(-MOST, min(MOST, value))
+        case float():
+            return max(-LONGEST, min(LONGEST, value)) if math.isfinite(value) else 0.0
+        case tuple():
+            return tuple(_bent(item) for item in value)
+        case _:
+            return replace(value, **{f.name: _bent(getattr(value, f.name)) for f in fields(value)})
+
+
+def entry_of(row: Mapping[str, Any]) -> Entry:
+    """The exchange a row tells of."""
+    first = row["first_content_us"]
+    return Entry(
+        request_id=row["request_id"],
+        at=row["at"] / 1e3,
+        principal=row["principal"],
+        route=row["route"],
+        model=row["model"],
+        status=row["status"],
+        outcome=row["outcome"],
+        duration=row["duration_us"] / 1e6,
+        deployment=row["deployment"],
+        streamed=bool(row["streamed"]),
+        first_content=None if first is None else first / 1e6,
+        usage=Usage(
+            row["input_tokens"], row["output_tokens"], row["cached_tokens"], estimated=bool(row["estimated"])
+        ),
+        attempts=tuple(_attempt_of(form) for form in _decode_attempts(row["attempts"])),
+        bytes_in=row["bytes_in"],
+        bytes_out=row["bytes_out"],
+        note=row["note"],
+    )
+
+
+def _attempt_of(form: AttemptForm) -> Attempt:
+    first = form.first_content_us
+    return Attempt(
+        deployment=form.deployment,
+        outcome=form.outcome,
+        began=form.began_us / 1e6,
+        ended=form.ended_us / 1e6,
+        step=form.step,
+        dispatched=form.dispatched,
+        status=form.status,
+        first_content=None if first is None else first / 1e6,
+        text=form.text,
+    )

@@ -1,0 +1,84 @@
+"""The tables of the state database and the lineage of their migrations.
+
+Rules: times are integers (`at`: unix milliseconds, `…_us`: microseconds); nothing here is particular
+to SQLite, so that another database can hold the same tables; tables change only by a new numbered
+file in `migrations/versions/`, whose name is then added to `LINEAGE`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, Text
+
+metadata: Final = MetaData()
+
+meta: Final = Table(
+    "meta",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Single values: `min_reader`, and names such as the instance's id."""
+
+learned: Final = Table(
+    "learned",
+    metadata,
+    Column("kind", Text, primary_key=True),
+    Column("key", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+)
+"""What was found out and must survive a restart; `document` is a JSON object."""
+
+exchange: Final = Table(
+    "exchange",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("principal", Text, nullable=False),
+    Column("route", Text, nullable=False),
+    Column("model", Text, nullable=False),
+    Column("deployment", Text),
+    Column("status", Integer, nullable=False),
+    Column("outcome", Text, nullable=False),
+    Column("streamed", Boolean, nullable=False),
+    Column("duration_us", BigInteger, nullable=False),
+    Column("first_content_us", BigInteger),
+    Column("input_tokens", BigInteger),
+    Column("output_tokens", BigInteger),
+    Column("cached_tokens", BigInteger),
+    Column("estimated", Boolean, nullable=False),
+    Column("bytes_in", BigInteger, nullable=False),
+    Column("bytes_out", BigInteger, nullable=False),
+    Column("attempts", Text, nullable=False),
+    Column("note", Text, nullable=False),
+    Index("exchange_at", "at"),
+)
+"""One row per finished exchange."""
+
+MIN_READER: Final = "min_reader"
+"""Name of the value in `meta` that says which readers the tables still suit."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Where migrations live, which ones this code knows, and what it can read.
+
+    `reader` is the generation of tables this code understands. A migration that older code could not
+    live with raises `min_reader`; all others leave it, so that going back one version works.
+    """
+
+    scripts: Path
+    revisions: tuple[str, ...]
+    """oldest first"""
+    reader: int
+
+    @property
+    def head(self) -> str:
+        return self.revisions[-1]
+
+
+LINEAGE: Final = Lineage(Path(__file__).parent / "migrations", ("0001",), 1)

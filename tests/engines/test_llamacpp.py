@@ -1,0 +1,163 @@
+"""The llama.cpp adapter, over answers that a real server gave (their build: `fixtures/llamacpp/README.md`).
+
+The router's list and the server of older builds are built from documentation; the tests say so.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetgate.engines.llamacpp import HEALTH, METRICS, MODELS, PROPS, SLOTS, LlamaCpp
+from fleetgate.engines.port import Ask, Reply
+from fleetgate.errors import FailureClass as F
+
+FIXTURES = Path(__file__).parent / "fixtures" / "llamacpp"
+KIND = LlamaCpp()
+
+
+def recorded(name: str) -> Reply:
+    kept = json.loads((FIXTURES / f"{name}.json").read_text())
+    return Reply(kept["status"], kept["headers"], kept["body"].encode())
+
+
+def made(body: Any, status: int = 200) -> Reply:
+    return Reply(status, {}, json.dumps(body).encode())
+
+
+def test_healthy_and_loading() -> None:
+    healthy = KIND.read(HEALTH, recorded("health"))
+    assert (healthy.alive, healthy.loading) == (True, False)
+    for ask, name in ((HEALTH, "loading"), (MODELS, "loading_models")):
+        loading = KIND.read(ask, recorded(name))
+        assert (loading.alive, loading.loading, loading.failure) == (True, True, None)
+
+
+def test_models() -> None:
+    found = KIND.read(MODELS, recorded("models"))
+    assert found.models is not None
+    (model,) = found.models
+    assert (model.id, model.name, model.aliases) == ("fleetgate-demo", "fleetgate-demo", ())
+    assert (model.context, model.quantisation) == (4_096, "F16")
+    assert model.params == pytest.approx(0.000_21, rel=0.1)
+    assert found.resident is not None
+    assert [one.id for one in found.resident] == ["fleetgate-demo"]
+
+
+def test_meta_may_be_null_and_training_size_is_not_the_served_one() -> None:
+    """From documentation: builds of 2025 have no `n_ctx` there, and no `meta` at all while loading."""
+    body = {"object": "list", "data": [
+        {"id": "/models/Qwen2.5-7B-Instruct-Q4_K_M.gguf", "object": "model",
+         "meta": {"n_ctx_train": 131_072, "n_params": 7_615_616_512, "size": 4_677_120_000}},
+        {"id": "bare", "meta": None},
+    ]}  # fmt: skip
+    models = KIND.read(MODELS, made(body)).models
+    assert models is not None
+    assert (models[0].name, models[0].aliases) == (
+        "Qwen2.5-7B-Instruct-Q4_K_M",
+        ("/models/Qwen2.5-7B-Instruct-Q4_K_M.gguf",),
+    )
+    assert (models[0].context, models[1].context) == (None, None)
+    assert models[0].params == pytest.approx(7.6156, rel=1e-3)
+
+
+def test_props() -> None:
+    found = KIND.read(PROPS, recorded("props"))
+    assert (found.slots_total, found.context, found.sleeping) == (2, 4_096, False)
+    assert found.version is None, "a build without a number says nothing"
+    assert KIND.read(PROPS, recorded("props_sleeping")).sleeping is True
+    assert KIND.read(PROPS, made({"total_slots": 4, "build_info": "b6789-abc"})).version == "b6789-abc"
+
+
+@pytest.mark.parametrize(("name", "busy"), [("slots", 0), ("slots_one_busy", 1), ("slots_all_busy", 2)])
+def test_slots(name: str, busy: int) -> None:
+    found = KIND.read(SLOTS, recorded(name))
+    assert (found.slots_total, found.slots_busy, found.context) == (2, busy, 4_096)
+
+
+def test_metrics() -> None:
+    idle, busy = KIND.read(METRICS, recorded("metrics")), KIND.read(METRICS, recorded("metrics_busy"))
+    assert (idle.slots_busy, idle.queue) == (0, 0)
+    assert (busy.slots_busy, busy.queue) == (2, 0)
+    other = KIND.read(METRICS, Reply(200, {}, b"something_else 3\n"))
+    assert (other.slots_busy, other.queue) == (None, None), "unknown, never idle"
+
+
+def test_absent_signals_are_unknown_and_no_fault_of_the_engine() -> None:
+    for ask, name in ((SLOTS, "slots_absent"), (METRICS, "metrics_absent")):
+        found = KIND.read(ask, recorded(name))
+        assert (found.alive, found.failure, found.slots_busy) == (None, F.ABSENT_FEATURE, None)
+
+
+def test_a_wrong_key_is_alive() -> None:
+    found = KIND.read(MODELS, recorded("models_without_key"))
+    assert (found.alive, found.failure) == (True, F.KEY_INVALID)
+    assert KIND.read(HEALTH, recorded("health_without_key")).alive
+
+
+def test_only_slots_disturb_its_sleep() -> None:
+    """Measured: asking for `/slots` woke a sleeping server and kept an idle one awake; the others did not."""
+    assert {ask.path for ask in (*KIND.pulse(), *KIND.catalogue()) if ask.stirs} == {"/slots"}
+
+
+def test_router() -> None:
+    """From documentation, not recorded."""
+    body = {"data": [
+        {"id": "a", "status": {"value": "loaded", "args": []}},
+        {"id": "b", "status": {"value": "unloaded", "args": []}},
+        {"id": "c", "status": {"value": "unloaded", "failed": True, "exit_code": 1}},
+        {"id": "d", "status": {"value": "sleeping"}},
+    ]}  # fmt: skip
+    found = KIND.read(MODELS, made(body))
+    assert found.models is not None
+    assert found.resident is not None
+    assert [model.id for model in found.models] == ["a", "b", "c", "d"]
+    assert [one.id for one in found.resident] == ["a"]
+    assert found.models[2].note == "it crashed while loading (exit code 1)"
+
+
+@pytest.mark.parametrize("ask", [HEALTH, MODELS, PROPS, SLOTS, METRICS])
+@pytest.mark.parametrize("body", [b"", b"<html>", b"[]", b"{}", b"null", b'{"data":[1]}', b'[{"id":0}]'])
+def test_strange_answers_never_raise(ask: Ask, body: bytes) -> None:
+    found = KIND.read(ask, Reply(200, {}, body))
+    assert found.slots_busy is None
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("loading_chat", F.LOADING),
+        ("slots_none_free", F.FULL),
+        ("error_context", F.CONTEXT_TOO_LONG),
+        ("error_context_stream", F.CONTEXT_TOO_LONG),
+        ("error_context_completion", F.CONTEXT_TOO_LONG),
+        ("error_context_embeddings", F.CONTEXT_TOO_LONG),
+        ("error_no_messages", F.BAD_REQUEST),
+        ("error_malformed", F.BAD_REQUEST),
+        ("error_wrong_type", F.BAD_REQUEST),
+        ("error_no_key", F.KEY_INVALID),
+        ("error_not_found", F.BAD_REQUEST),
+        ("error_no_embeddings", F.BAD_REQUEST),
+        # 500 for what the caller got wrong: as a fault of the server it would open the breaker.
+        ("error_bad_role", F.BAD_REQUEST),
+        ("error_image", F.BAD_REQUEST),
+    ],
+)
+def test_classify(name: str, expected: F) -> None:
+    reply = recorded(name)
+    assert KIND.classify(reply.status, reply.headers, reply.body) is expected
+
+
+def test_a_real_fault_stays_one() -> None:
+    body = {"error": {"code": 500, "message": "Compute error.", "type": "server_error"}}
+    assert KIND.classify(500, {}, made(body).body) is F.SERVER_ERROR
+
+
+def test_another_models_name_is_answered_by_the_one_it_has() -> None:
+    """llama.cpp ignores `model`: the gateway has to check names itself."""
+    reply = recorded("chat_other_model")
+    assert reply.status == 200
+    assert json.loads(reply.body)["model"] == "fleetgate-demo"
