@@ -1,25 +1,34 @@
-"""Write the pages of docs/reference that follow from the source: the failure table and the settings.
+"""Write the pages of docs/reference that follow from the source: failures, settings, commands, routes.
 
 `make docs` runs it; `tests/test_docs.py` fails while a page on disk differs from what this gives.
 """
 
 from __future__ import annotations
 
+import json
 import types
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin
 
+import click
 from pydantic_core import PydanticUndefined
 
+from fleetgate.cli import ask, main
 from fleetgate.config import declaration
+from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.schema import Settings
 from fleetgate.errors import TABLE, Row
+from fleetgate.http import admin, health, inference
+from fleetgate.http.status import Status
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Iterator
 
     from pydantic import BaseModel
+
+    from fleetgate.http.table import Row as RouteRow
 
 REFERENCE: Final = Path(__file__).resolve().parent.parent / "docs" / "reference"
 NOTE: Final = "<!-- Written by `make docs` from the source; changes made here are lost. -->\n"
@@ -113,13 +122,97 @@ def _default(field: declaration.Field) -> str:
     return f"`{value.value if isinstance(value, Enum) else value}`"
 
 
+def commands() -> str:
+    """Every command with what its `--help` says."""
+    parts = ["# Commands", NOTE, "What `--help` says, command by command. `ask` comes last."]
+    for path, text in _helps(main.fleetgate, "fleetgate"):
+        parts += ["", f"## {path}", "", "```text", text.strip(), "```"]
+    parts += [
+        "",
+        "## ask",
+        "",
+        *_ask_options(),
+        "",
+        "```text",
+        ask.EXAMPLES.strip(),
+        "",
+        ask.SURROUNDINGS.strip(),
+    ]
+    return "\n".join([*parts, "```", ""])
+
+
+def _helps(
+    command: click.Command, path: str, above: click.Context | None = None
+) -> Iterator[tuple[str, str]]:
+    """A command and those below it. The width is fixed: the page must not depend on a terminal."""
+    settings = {**command.context_settings, "terminal_width": 100}
+    around = click.Context(command, above, path.rpartition(" ")[2], **settings)
+    yield path, command.get_help(around)
+    if isinstance(command, click.Group):
+        for name in command.list_commands(around):
+            below = command.get_command(around, name)
+            assert below is not None
+            yield from _helps(below, f"{path} {name}", around)
+
+
+def _ask_options() -> Iterator[str]:
+    """`ask` as a table: what argparse prints differs between versions of Python."""
+    parser: argparse.ArgumentParser = ask._arguments([])[0]  # noqa: SLF001  (the one place that declares them)
+    yield from ("| option | meaning |", "| --- | --- |")
+    for action in parser._actions:  # noqa: SLF001  (argparse has no public list)
+        value = f" {action.metavar}" if action.metavar else ""
+        names = ", ".join(action.option_strings) or action.dest
+        yield _row(f"`{names}{value}`", (action.help or "").replace("program's version number", "version"))
+
+
+def routes() -> str:
+    """The route table."""
+    status = Status("", 0.0)
+    rows = [*inference.rows(), *health.rows(status), *admin.rows(status)]
+    templates = {(row.method, row.template) for row in rows}
+    lines = []
+    for row in rows:
+        if (row.method, f"/v1{row.template}") in templates:
+            continue  # the short form of a row that is listed
+        short = (row.method, row.template.removeprefix("/v1")) in templates and row.template.startswith("/v1")
+        lines.append(_row(*_route(row, short=short)))
+    return "\n".join([
+        "# Routes", NOTE,
+        "Everything the gateway answers; a path that is not here does not exist. `HEAD` works where `GET`",
+        "does. Under `base_path` every route works with the prefix present or stripped.\n",
+        "Access: *anyone* needs no key (address rules still apply); *caller* needs a key, or nothing in open",
+        "mode; *admin* needs the master key, in open mode too.\n",
+        "| method | path | access | answers | while draining | without its database |",
+        "| --- | --- | --- | --- | --- | --- |", *lines, "",
+    ])  # fmt: skip
+
+
+def _route(row: RouteRow, *, short: bool) -> tuple[str, ...]:
+    also = ", also without `/v1`" if short else ""
+    return (
+        row.method,
+        f"`{row.template}`{also}",
+        row.access.value,
+        row.doc,
+        "yes" if row.while_draining else "no",
+        row.store,
+    )
+
+
 def _row(*cells: str) -> str:
     return "| " + " | ".join(" ".join(cell.replace("|", "\\|").split()) for cell in cells) + " |"
 
 
 def pages() -> dict[Path, str]:
     """Every generated page with its text."""
-    return {REFERENCE / "failures.md": failures(), REFERENCE / "configuration.md": settings()}
+    texts = {
+        "failures.md": failures(),
+        "configuration.md": settings(),
+        "commands.md": commands(),
+        "routes.md": routes(),
+        ID: json.dumps(json_schema(), indent=2) + "\n",
+    }
+    return {REFERENCE / name: text for name, text in texts.items()}
 
 
 if __name__ == "__main__":

@@ -49,9 +49,9 @@ MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
     "routing": (*WORDS, "forecast", "retry", "health", "live", "config"),  # compiles the typed settings
     "dialects": WORDS,
     "engines": (*WORDS, "dialects"),
-    "litellm_config": WORDS,
+    "litellm_config": (*WORDS, "config"),
     # edges: each wraps one outside thing and knows no other edge
-    "config": (*WORDS, "litellm_config"),
+    "config": WORDS,
     "upstream": WORDS,
     "store": WORDS,
     "telemetry": WORDS,

@@ -25,7 +25,7 @@ from fleetgate.fleet.fleet import LEARNED, Fleet
 from fleetgate.gateway.gateway import Gateway
 from fleetgate.http import admin, health, inference
 from fleetgate.http.door import Door
-from fleetgate.http.listener import AddressMissing, Listener, make_listener, open_socket
+from fleetgate.http.listener import AddressMissing, Listener, bound_address, make_listener, open_socket
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
 from fleetgate.keys import Keys
@@ -104,10 +104,13 @@ class App:
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._confirmed = asyncio.Event()
+        self._reading = asyncio.Lock()
         self._sources: Sequence[Path] = plan.loaded.sources
         self.supervisor = Supervisor(loop, self.report)
         self.transports = Transports()
         self.settings = settings
+        self.listening: tuple[str, ...] = ()
+        """where it listens, once it does: as written, with the port that the system chose for a 0"""
         instance = store.get_or_create("instance", lambda: secrets.token_hex(8))
         chance = randomness.Random().random  # noqa: S311  (spreads load; hides nothing)
         self.fleet = Fleet(
@@ -148,24 +151,25 @@ class App:
         )
         self.status.store_healthy = lambda: store.healthy
         self.status.reload = self.reload_now if plan.config is not None else None
+        self.fleet.recall(store.recall(LEARNED))
         self._configure(settings, plan.loaded)
 
     # -- life ----------------------------------------------------------------------------------------
 
     async def run(self, ready: Callable[[App], None]) -> int:
         """Serve until `stop`. Returns the exit code: 0 after a drain, 130 when told twice."""
-        self.fleet.recall(self._store.recall(LEARNED))
         if self._plan.rescan is not None:
             self.settings = await self._plan.rescan(self)
         self._configure(self.settings, self._plan.loaded)
         sockets = await self._open_sockets()
+        self.listening = tuple(map(bound_address, self.settings.gateway.listen, sockets))
         self.probes.follow()
         await self.probes.first_round(FIRST_ROUND)
         listener = make_listener(self.surface, self.settings.gateway.header_read)
         serving = self.supervisor.spawn(listener.serve(sockets))
         self._begin_watching()
         ready(self)
-        self.report("ready", listen=list(self.settings.gateway.listen), version=__version__)
+        self.report("ready", listen=list(self.listening), version=__version__)
         stopped = self.supervisor.spawn(_wait(self._stopping))
         await asyncio.wait((stopped, serving), return_when=asyncio.FIRST_COMPLETED)
         code = await self._drain(listener, serving)
@@ -269,6 +273,10 @@ class App:
         return await self._read_again(confirmed=True)
 
     async def _read_again(self, *, confirmed: bool) -> dict[str, Any]:
+        async with self._reading:  # a signal, a command and the watcher may want it at once
+            return await self._read_and_apply(confirmed=confirmed)
+
+    async def _read_and_apply(self, *, confirmed: bool) -> dict[str, Any]:
         plan = self._plan
         assert plan.config is not None
         new = await asyncio.to_thread(
@@ -294,7 +302,7 @@ class App:
             "reload_held" if held else "reload_rejected",
             "warning",
             reason=decision.reason,
-            findings=[str(one) for one in findings[:5]],
+            findings=[] if isinstance(decision, Hold) else [one.render() for one in decision.findings[:5]],
         )
         return {
             "applied": False,

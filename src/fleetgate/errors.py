@@ -200,6 +200,11 @@ COUNTED: Final = frozenset(
 )
 """Classes that move a deployment's breaker by one."""
 
+NEXT: Final = "next"
+"""stands for `MOVING_ON` where failure classes are listed"""
+MOVING_ON: Final = frozenset(one for one, row in TABLE.items() if row.verdict is not Verdict.STOP)
+"""Classes after which the exchange goes on: to a candidate, a step, or the same one again."""
+
 MAX_UPSTREAM_TEXT: Final = 2_000
 """Characters of an upstream's own error text that are kept."""
 

@@ -6,6 +6,7 @@ the prompt, because prefill grows with it. (Predicted completion joins this modu
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 RECENT: Final = 32
@@ -15,7 +16,10 @@ ENOUGH: Final = 5
 WARM_FLOOR: Final = 5.0
 COLD_LIMIT: Final = 180.0
 FACTOR: Final = 3.0
-EWMA_DECAY: Final = 10.0
+DECAY: Final = 10.0
+"""Seconds in which a mean gives way to what is seen now."""
+FADE: Final = 300.0
+"""Seconds in which a mean loses its weight while nothing is seen."""
 
 
 def bucket(body_bytes: int) -> int:
@@ -39,12 +43,15 @@ class FirstContent:
         samples.append(seconds)
         if len(samples) > RECENT:
             del samples[0]
-        if self.mean is None:
-            self.mean = seconds
-        else:
-            weight = 1.0 / (1.0 + max(0.0, now - self._at) / EWMA_DECAY) * 0.8
-            self.mean = self.mean * weight + seconds * (1.0 - weight)
+        old = 0.0 if self.mean is None else math.exp(-max(0.0, now - self._at) / DECAY)
+        self.mean = old * (self.mean or 0.0) + (1.0 - old) * seconds
         self._at = now
+
+    def expected(self, now: float) -> float | None:
+        """The mean, fading while nothing is learned: one slow start must not shun a deployment for good."""
+        if self.mean is None:
+            return None
+        return self.mean * math.exp(-max(0.0, now - self._at) / FADE)
 
     def p95(self, body_bytes: int) -> float | None:
         """The 95th percentile for prompts of this size; None while too few are known."""

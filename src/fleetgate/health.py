@@ -139,7 +139,9 @@ class Breaker:
 
     def probe_passed(self, now: float) -> None:
         """A probe ends the open time early, but leads to the trial, never straight to full traffic."""
-        if self._until is not None and now < self._until:
+        if self._until is None:
+            self.fails_in_row = 0
+        elif now < self._until:
             self._until = now
 
     def _open(self, now: float, rules: Rules, jitter: Callable[[], float]) -> None:

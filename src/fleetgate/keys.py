@@ -65,6 +65,7 @@ def master_key(directory: Path, given: str | None) -> tuple[str, Path | None]:
     fresh = f"fg_master_{secrets.token_urlsafe(32)}"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "w", encoding="ascii") as file:
+        path.chmod(0o600)  # an empty file may have been there
         file.write(fresh + "\n")
     return fresh, path
 

@@ -83,7 +83,7 @@ class Engine:
     remembered: bool = False
     """the catalogue is from before a restart"""
     deployments: dict[str, Deployment] = field(default_factory=dict)
-    """by the engine's own model id"""
+    """by their ids; two names may stand for one model of the engine"""
     in_flight: int = 0
 
     def path(self, path: str) -> str:

@@ -64,14 +64,14 @@ class Budget:
 
     def allows(self, now: float) -> bool:
         """Whether one more retry fits both limits."""
-        if self.retrying >= max(BUDGET_MINIMUM, BUDGET_SHARE * self.active):
+        if self.retrying + 1 > max(BUDGET_MINIMUM, BUDGET_SHARE * self.active):
             return False
         while self._retries and self._retries[0] < now - BUDGET_WINDOW:
             self._retries.popleft()
         while self._firsts and self._firsts[0][0] < now - BUDGET_WINDOW:
             self._firsts.popleft()
         firsts = sum(count for _, count in self._firsts)
-        return len(self._retries) < max(BUDGET_MINIMUM, BUDGET_SHARE * firsts)
+        return len(self._retries) + 1 <= max(BUDGET_MINIMUM, BUDGET_SHARE * firsts)
 
     def spend(self, now: float) -> None:
         """A retry that counts begins; `retrying` goes down again when its exchange ends."""

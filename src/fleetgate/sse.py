@@ -11,7 +11,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_BOUNDARY: Final = re.compile(rb"(?:\r\n|\n|\r)(?:\r\n|\n|\r)")
+_BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
+"""Two line ends. Atomic, or a single CRLF would be taken for a CR and an LF."""
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 
@@ -101,8 +102,13 @@ def is_complete(rest: bytes) -> bool:
 
 def data_of(frame: bytes) -> bytes | None:
     """The data of a frame, its lines joined with LF; None where it has none (a comment)."""
-    if frame.startswith(b"data: ") and frame.endswith(b"\n\n") and frame.count(b"\n") == 2:
-        return frame[6:-2].rstrip(b"\r")
+    if (
+        frame.startswith(b"data: ")
+        and frame.endswith(b"\n\n")
+        and frame.count(b"\n") == 2
+        and b"\r" not in frame
+    ):
+        return frame[6:-2]
     lines: list[bytes] = []
     for line in _LINE.split(frame):
         if line.startswith(b"data:"):

@@ -20,9 +20,9 @@ def test_every_setting_has_a_value_and_an_origin():
     assert rows["routing.prefer"] == ("-", "default")
     assert rows["nodes.box.address"] == ("[box]", "<text>:3")
     assert rows["roles.r.policy.name"] == ("chain", "<text>:4")
-    assert rows["roles.r.use[0].pool"] == ("a", "<text>:4")
+    assert rows["roles.r.use[0].pool"] == ("[a]", "<text>:4")
     assert rows["roles.r.use[0].tries"] == ("-", "default")
-    assert rows["roles.r.use[1].pool"] == ("box/a", "<text>:4")
+    assert rows["roles.r.use[1].pool"] == ("[box/a]", "<text>:4")
     assert rows["roles.r.use[1].first_token"] == ("90s", "<text>:4")
     assert rows["notify.mail.from"] == ("me", "<text>:5")
     assert loaded.origins[0].row() == {

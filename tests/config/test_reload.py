@@ -74,6 +74,26 @@ def test_a_third_of_the_deployments_may_go_and_not_more():
     assert decision.reason == "it drops 2 of 5 deployments: box/llamacpp-1/b, box/vllm/*"
 
 
+NAMED = """\
+nodes: {a: {engines: [{kind: ollama}]}}
+roles:
+  r: {use: [m]}
+  s: {use: [m]}
+"""
+
+
+def test_a_file_cut_behind_its_machines_is_held():
+    cut = NAMED.partition("roles")[0]
+    decision = judge(NAMED, cut)
+    assert isinstance(decision, Hold)
+    assert "2 of 2 written names" in decision.reason
+    assert isinstance(judge(NAMED, cut, confirmed=True), Apply)
+
+
+def test_one_role_may_be_taken_out():
+    assert isinstance(judge(NAMED, NAMED.replace("  s: {use: [m]}\n", "")), Apply)
+
+
 def test_engines_count_by_themselves():
     many = (
         "nodes: {a: {address: a, engines: [{kind: vllm, models: [%s]}, {kind: ollama, models: [{id: z}]}]}}"

@@ -54,6 +54,7 @@ CASES: list[tuple[str, int, dict[str, str], Any, F]] = [
         F.RATE_LIMITED,
     ),
     ("long reset", 429, {"retry-after": "7200"}, error("Rate limit reached"), F.QUOTA_EXHAUSTED),
+    ("absurd reset", 429, {"retry-after": "1000000000"}, error("Rate limit reached"), F.RATE_LIMITED),
     ("long reset in words", 429, {}, error("Please try again in 7m12s."), F.QUOTA_EXHAUSTED),
     (
         "groq daily",

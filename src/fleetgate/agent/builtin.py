@@ -14,13 +14,13 @@ import importlib.util
 import os
 import signal
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.agent import leash, tinymodel
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from pathlib import Path
 
 HOST: Final = "127.0.0.1"
 LISTENING: Final = "listening "
@@ -39,7 +39,7 @@ def missing() -> str | None:
 
 
 def command(model: Path, port: int, *, slots: int = 2, context: int | None = None) -> list[str]:
-    """How this process starts one: for `supervise.Child`."""
+    """How this process starts one, for `supervise.Child`. A directory as `model` holds our own."""
     given = {
         "--port": port,
         "--model": model,
@@ -86,7 +86,7 @@ def _parameters(given: argparse.Namespace) -> Any:
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="fleetgate.agent.builtin", description="The built-in engine.")
     parser.add_argument("--port", type=int, default=0, help="0: the kernel chooses")
-    parser.add_argument("--model", required=True, help="path of a GGUF file")
+    parser.add_argument("--model", required=True, help="a GGUF file, or a directory for our own")
     parser.add_argument("--slots", type=int, default=2)
     parser.add_argument("--context", type=int, default=tinymodel.CONTEXT, help="tokens per slot")
     parser.add_argument("--alias", default=tinymodel.NAME, help="the model's name in answers")
@@ -101,6 +101,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     # Nothing here is worth a tidy end: the default action is the quickest one.
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    if (directory := Path(given.model)).is_dir():
+        # Written here and not by the gateway, which would keep the memory that it takes.
+        given.model = str(tinymodel.ensure(directory))
 
     import xllamacpp  # noqa: PLC0415  (optional: extra `local`)
 

@@ -16,11 +16,13 @@ from typing import TYPE_CHECKING, Final
 
 import click
 
+from fleetgate.cli.remote import running_configuration
 from fleetgate.cli.terminal import paint, wants_colour
 from fleetgate.config.environment import process_environment
 from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.load import Loaded, load
 from fleetgate.config.paths import candidates, find_config
+from fleetgate.litellm_config import convert
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -97,6 +99,8 @@ def show(
 ) -> None:
     """Show every setting in effect, secrets as fingerprints.
 
+    Where a gateway runs on this host and refuses or holds what the file says now, that is said too.
+
     \b
     Examples:
       fleetgate config show
@@ -116,6 +120,18 @@ def show(
     for row in rows:
         line = f"{row.path}: {row.value}"
         click.echo(f"{line}  {paint(f'# {row.origin}', 'dim', on=colour)}" if origin else line, color=colour)
+    if config_file is None:
+        _say_what_runs()
+
+
+def _say_what_runs() -> None:
+    """What the running gateway thinks of the file; nothing where none runs."""
+    running = running_configuration()
+    if running is None or running["rejected"] is None:
+        return
+    verb = "holds" if running["held"] else "refuses"
+    hint = "; `fleetgate reload` confirms it" if running["held"] else ""
+    click.echo(f"the running gateway {verb} this file: {running['rejected']}{hint}", err=True)
 
 
 @config.command()
@@ -167,9 +183,9 @@ def _load(named: Path | None, overlays: tuple[Path, ...]) -> Loaded:
     environ = process_environment()
     source = named or find_config(environ)
     if source is None:
-        looked = " and ".join(str(path) for path in candidates(environ))
+        looked = " or ".join(str(path) for path in candidates(environ))
         click.echo(f"no configuration file at {looked}: the defaults are in effect", err=True)
-    return load(source, environ, overlays)
+    return load(source, environ, overlays, convert=convert)
 
 
 def _print_findings(findings: Iterable[Finding], *, err: bool) -> None:
@@ -205,7 +221,7 @@ gateway:
   listen: 127.0.0.1:4000        # add other addresses to be reached from other machines
   auth: keys                    # every request needs a key; the first one is in .env
 
-# Your machines. Without any, the engines on this host are found by themselves.
+# Your machines. (Only where there is no file are the engines of this host found by themselves.)
 # nodes:
 #   workstation:
 #     address: 192.168.1.20
@@ -240,7 +256,8 @@ def _next_steps(directory: Path) -> str:
         "next:\n"
         f"  set -a; . {directory / '.env'}; set +a     # the key, for this shell\n"
         f"  fleetgate check {file}\n"
-        f"  fleetgate serve --config {file}"
+        f"  fleetgate serve --config {file}\n"
+        '  ASK_API_KEY=$FLEETGATE_MASTER_KEY ask "hello"     # in a second terminal, after the first line'
     )
 
 

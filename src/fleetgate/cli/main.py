@@ -55,7 +55,8 @@ def fleetgate() -> None:
     \b
     Examples:
       fleetgate up                      serve the engines found on this machine
-      fleetgate init && fleetgate check write a first configuration, and check it
+      fleetgate init                    write a first configuration here
+      fleetgate check config.yaml       say what is wrong with it
       fleetgate serve --config FILE     serve a configuration
       fleetgate explain MODEL           who would answer, and why
       ask "hello"                       ask from the command line

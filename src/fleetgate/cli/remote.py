@@ -35,6 +35,8 @@ EXIT_TRY_LATER: Final = 75
 EXIT_KEY: Final = 77
 EXIT_BAD_CONFIG: Final = 78
 TIMEOUT: Final = 30.0
+QUICK: Final = 1.0
+"""Seconds for what is only mentioned in passing."""
 DEFAULT_URL: Final = "http://127.0.0.1:4000"
 
 _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
@@ -62,23 +64,37 @@ class Remote:
 
     def ask(self, method: str, path: str) -> Any:
         """The decoded answer. Ends the command with the fitting exit code when there is none."""
-        parts = urlsplit(self.url)
+        try:
+            status, body = self.exchange(method, path, TIMEOUT)
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+            advice = "start it with `fleetgate up`, or use --url"
+            _end(EXIT_UNREACHABLE, f"cannot reach {self.url} ({reason}): {advice}")
+        return _decoded(status, body, self.url)
+
+    def exchange(self, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+        """Status and body. Raises OSError or HTTPException; `timeout` in seconds."""
+        parts = urlsplit(self.url if "://" in self.url else f"http://{self.url}")
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
-        connection = make(parts.hostname or "", parts.port, timeout=TIMEOUT)
+        connection = make(parts.hostname or "", parts.port, timeout=timeout)
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         try:
             connection.request(method, parts.path.rstrip("/") + path, headers=headers)
             answer = connection.getresponse()
-            body = answer.read()
-        except OSError as error:
-            reason = error.strerror or str(error)
-            _end(
-                EXIT_UNREACHABLE,
-                f"cannot reach {self.url} ({reason}): start it with `fleetgate up`, or use --url",
-            )
+            return answer.status, answer.read()
         finally:
             connection.close()
-        return _decoded(answer.status, body, self.url)
+
+
+def running_configuration() -> Any:
+    """`/admin/api/config` of this host's gateway; None where none answers or knows the key."""
+    environ = process_environment()
+    remote = Remote(_find_url(environ).rstrip("/"), _find_key(environ, None))
+    try:
+        status, body = remote.exchange("GET", "/admin/api/config", QUICK)
+        return json.loads(body) if status == 200 else None
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
 
 
 def _decoded(status: int, body: bytes, url: str) -> Any:
@@ -158,15 +174,21 @@ def models(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
         )
         for row in document["rows"]
     ]
-    if not rows:
-        click.echo("No models are known yet: start an engine, or see `fleetgate check`.", err=True)
-        return
-    _table(("DEPLOYMENT", "STATE", "NODE", "CONTEXT", "LOADED", "BUSY", "WHY"), rows)
+    if rows:
+        _table(("DEPLOYMENT", "STATE", "NODE", "CONTEXT", "LOADED", "BUSY", "WHY"), rows)
+    silent = [one for one in document["engines"] if not one["models"]]
+    for one in silent:
+        why = one["why"] or ("it has not answered yet" if one["configured"] else "its key is missing")
+        click.echo(f"{one['engine']} at {one['address']}: no models are known ({why})", err=True)
+    if not rows and not silent:
+        click.echo("No engines are known: start one, or see `fleetgate check`.", err=True)
 
 
 @click.command()
 @click.argument("model")
-@click.option("--capability", default="chat", help="chat, complete or embed.")
+@click.option(
+    "--capability", type=click.Choice(["chat", "complete", "embed"]), default="chat", help="The kind of work."
+)
 @click.option("--config", type=_FILE, metavar="FILE", help="Explain a file instead of a running gateway.")
 @_json
 @_reaching
@@ -210,9 +232,11 @@ def reload(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
     else:
         click.echo(f"not applied: {outcome.get('reason') or outcome['error']['message']}", err=True)
         for finding in outcome.get("findings", []):
-            click.echo(
-                f"  {finding['file']}:{finding['line']}: {finding['path']}: {finding['message']}", err=True
-            )
+            hint = f"; {finding['hint']}" if finding["hint"] else ""
+            place = finding["file"]
+            if finding["line"]:
+                place += f":{finding['line']}:{finding['column']}"
+            click.echo(f"  {place}: {finding['path']}: {finding['message']}{hint}", err=True)
     if not outcome.get("applied"):
         sys.exit(EXIT_BAD_CONFIG)
 
@@ -250,8 +274,6 @@ def _plan_of(settings: Settings, model: str, capability: str) -> Any:
             EXIT_PROBLEM,
             f"nothing in the file is called {model!r}{f'; did you mean {near}?' if near else ''}",
         )
-    if capability not in {one.value for one in Capability}:
-        _end(2, f"there is no capability {capability!r}")
     return explain_route(route, Capability(capability), time.monotonic(), "")
 
 

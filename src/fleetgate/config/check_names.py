@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fleetgate.config.findings import Finding, Path, Positions, Severity, finding
 from fleetgate.config.names import engine_names, model_name
-from fleetgate.errors import FailureClass
+from fleetgate.errors import NEXT, FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -134,7 +134,9 @@ def _role(name: str, role: Role, settings: Settings, known: Known, positions: Po
         yield from _policy(role.policy, (*here, "policy"), positions)
     for index, step in enumerate(role.use):
         path: Path = (*here, "use", index)
-        yield from _target(step.pool, path, known, positions)
+        for place, pool in enumerate(step.pool):
+            where = path if len(step.pool) == 1 else (*path, "pool", place)
+            yield from _target(pool, where, known, positions)
         limits = [limit for limit in _STEP_LIMITS if getattr(step, limit)]
         if limits and policy.name != "chain":
             shown = limits[0].rstrip("_")
@@ -144,21 +146,26 @@ def _role(name: str, role: Role, settings: Settings, known: Known, positions: Po
             )
         if step.policy is not None:
             yield from _policy(step.policy, (*path, "policy"), positions)
+            yield from _weights(step.policy, step.pool, (*path, "policy"), positions)
         for failure in step.on:
-            if failure not in set(FailureClass):
+            if failure not in {*FailureClass, NEXT}:
                 near = difflib.get_close_matches(failure, [*FailureClass], n=1)
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FailureClass)}"
                 where = (*path, "on")
                 yield finding("error", positions.at(where), where, f"no failure is called {failure!r}", hint)
-    if policy.name == "split" and role.policy is not None:
-        pools = {step.pool for step in role.use}
-        for pool in policy.split or {}:
-            if pool not in pools:
-                where = (*here, "policy", "split", pool)
-                hint = f"write one of {', '.join(sorted(pools))}"
-                yield finding(
-                    "error", positions.key(where), where, f"{pool} is not among the role's pools", hint
-                )
+    if role.policy is not None:
+        pools = [pool for step in role.use for pool in step.pool]
+        yield from _weights(role.policy, pools, (*here, "policy"), positions)
+
+
+def _weights(policy: Policy, pools: Sequence[str], path: Path, positions: Positions) -> Iterator[Finding]:
+    """Weights of a split that belong to none of its pools."""
+    for pool in policy.split or {}:
+        if policy.name == "split" and pool not in pools:
+            where = (*path, "split", pool)
+            hint = f"write one of {', '.join(sorted(set(pools)))}"
+            message = f"{pool} is not among the {'step' if 'use' in path else 'role'}'s pools"
+            yield finding("error", positions.key(where), where, message, hint)
 
 
 def _policy(policy: Policy, path: Path, positions: Positions) -> Iterator[Finding]:
@@ -229,8 +236,8 @@ def _circle(start: str, settings: Settings, entries: dict[str, str]) -> list[str
     seen: set[str] = set()
     while ways:
         way = ways.pop()
-        for step in settings.roles[way[-1]].use:
-            target, hops = step.pool, 0
+        for pool in (pool for step in settings.roles[way[-1]].use for pool in step.pool):
+            target, hops = pool, 0
             while target in settings.aliases and hops < len(settings.aliases):
                 target, hops = settings.aliases[target], hops + 1
             target = entries.get(target, target)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.config.checks import Subject, check, check_tree
-from fleetgate.config.environment import Given, read_environment
+from fleetgate.config.environment import MASTER_KEY, Given, read_environment
 from fleetgate.config.findings import (
     Document,
     Finding,
@@ -44,7 +44,8 @@ Convert = Callable[[Document, Mapping[str, str]], Document]
 """A reader of LiteLLM's form: its document and the environment -> a document in our form.
 
 The result's positions should point at the lines of the LiteLLM file, so that later findings do too;
-its `environ` holds variables that the file itself sets.
+its `environ` holds variables that the file itself sets, and its master key as `FLEETGATE_MASTER_KEY`,
+which it has judged already.
 """
 
 TEXT: Final = "<text>"
@@ -65,7 +66,7 @@ class Loaded:
     """every file that was asked for, there or not: what to watch"""
     origins: tuple[Origin, ...] = ()
     master_key: Secret | None = None
-    """from the environment; None where nothing names one"""
+    """from the environment, else from a LiteLLM file; None where nothing names one"""
     litellm: bool = False
 
     @property
@@ -133,7 +134,7 @@ def _read(
     document = litellm_includes(document, home, files, YAML_1_1, reading)
     if convert is None:
         place = document.positions.key(("model_list",))
-        hint = "convert it with `fleetgate import litellm FILE`"
+        hint = "this command reads only native files"
         wrong = finding("error", place, ("model_list",), "this is a LiteLLM configuration", hint)
         return replace(document, tree=None, findings=(*document.findings, wrong)), True
     native = convert(document, environ)
@@ -178,9 +179,15 @@ def _judge(document: Document, reader: SecretReader, given: Given, *, litellm: b
         _fingerprint(document, reader.files),
         tuple(reader.files),
         origins(settings, document) if settings is not None else (),
-        given.master_key,
+        given.master_key or _own_master_key(document),
         litellm,
     )
+
+
+def _own_master_key(document: Document) -> Secret | None:
+    """Of a LiteLLM file: there the master key is a setting."""
+    text = document.environ.get(MASTER_KEY)
+    return Secret(text) if text else None
 
 
 def _fingerprint(document: Document, digests: Mapping[Path, str]) -> str:

@@ -65,7 +65,11 @@ def decide(old: Settings, new: Loaded, *, confirmed: bool) -> Decision:
     if restart:
         return Reject(f"{_listed(restart)} can only change with a restart")
     if not confirmed:
-        reason = dropped_limits(old, new.settings) or lost_deployments(old, new.settings)
+        reason = (
+            dropped_limits(old, new.settings)
+            or lost_deployments(old, new.settings)
+            or lost_names(old, new.settings)
+        )
         if reason:
             return Hold(reason)
     return Apply(new.settings, tuple(show_path(path) for path, _ in changed))
@@ -124,6 +128,18 @@ def lost_deployments(old: Settings, new: Settings) -> str:
         gone = before - after
         if len(gone) * 3 > len(before):
             return f"it drops {len(gone)} of {_count(len(before), what)}: {_listed(sorted(gone))}"
+    return ""
+
+
+def lost_names(old: Settings, new: Settings) -> str:
+    """Why too many roles and aliases are gone; empty where not. Taking one out is an ordinary change.
+
+    A file that is cut behind its machines is valid YAML and keeps every deployment.
+    """
+    before = {*old.roles, *old.aliases}
+    gone = before - {*new.roles, *new.aliases}
+    if len(gone) > 1 and len(gone) * 3 > len(before):
+        return f"it drops {len(gone)} of {_count(len(before), 'written name')}: {_listed(sorted(gone))}"
     return ""
 
 

@@ -255,7 +255,11 @@ class Provider(Block):
 class StepEntry(Block):
     """One step of a chain. The short form is the pool alone."""
 
-    pool: str = Field(description="An id, `node/model`, a bare model, a provider's model, or another role.")
+    pool: Strings = Field(
+        min_length=1,
+        description="An id, `node/model`, a bare model, a provider's model, or another role; "
+        "or a list of them, taken together.",
+    )
     policy: PolicyRef | None = Field(default=None, description="How candidates of this pool are ordered.")
     first_token: Duration | None = Field(
         default=None, gt=0, description="Limit from dispatch to the first content."
@@ -265,7 +269,9 @@ class StepEntry(Block):
     )
     tries: int | None = Field(default=None, ge=1, description="Attempts in this step; default 2.")
     on: Strings = Field(
-        default=(), description="Failure classes that lead into this step; default: all that move on."
+        default=(),
+        description="Failure classes that lead into this step; default: all that move on, "
+        "which `next` stands for beside others.",
     )
     as_: str | None = Field(
         default=None, alias="as", description="A name that starts the chain at this step."

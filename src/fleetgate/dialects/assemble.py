@@ -1,16 +1,18 @@
 """Builds the whole answer out of a stream's frames, for callers who did not ask for a stream.
 
 Used where a step has an explicit `first_token`: the upstream is asked to stream so that the limit
-means the same for everybody. What the deltas do not carry is not invented.
+means the same for everybody. What the deltas do not carry is not invented. A piece whose form cannot be
+part of an answer makes the whole one garbage: half an answer must not look like one.
 """
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
 from fleetgate import sse
+from fleetgate.errors import AttemptFailed, FailureClass
 
 _MERGED: Final = ("content", "reasoning_content", "reasoning", "refusal")
 
@@ -22,10 +24,11 @@ class Assembly:
         self._chat = chat
         self._top: dict[str, Any] = {}
         self._choices: dict[int, dict[str, Any]] = {}
+        self._calls: dict[int, _Calls] = {}
         self._usage: Any = None
 
     def add(self, frame: bytes) -> None:
-        """Take one frame in. Frames without JSON objects are ignored."""
+        """Take one frame in; those without a JSON object are ignored. Raises AttemptFailed (garbage)."""
         data = sse.data_of(frame)
         if data is None or data.strip() == b"[DONE]":
             return
@@ -35,8 +38,8 @@ class Assembly:
             return
         if not isinstance(chunk, dict):
             return
-        for choice in chunk.pop("choices", None) or ():
-            self._add_choice(choice)
+        for choice in _list(chunk.pop("choices", None)):
+            self._add_choice(_object(choice))
         usage = chunk.pop("usage", None)
         self._usage = usage or self._usage
         self._top.update(chunk)
@@ -45,13 +48,15 @@ class Assembly:
         """The answer as one JSON object."""
         top = dict(self._top)
         top["object"] = "chat.completion" if self._chat else "text_completion"
+        for index, calls in self._calls.items():
+            self._choices[index]["message"]["tool_calls"] = calls.whole()
         top["choices"] = [self._choices[index] for index in sorted(self._choices)]
         if self._usage is not None:
             top["usage"] = self._usage
         return msgspec.json.encode(top)
 
     def _add_choice(self, piece: dict[str, Any]) -> None:
-        index = int(piece.get("index") or 0)
+        index = _index(piece.get("index")) or 0
         choice = self._choices.get(index)
         if choice is None:
             choice = self._choices[index] = {"index": index}
@@ -61,60 +66,109 @@ class Assembly:
                 choice["text"] = ""
             choice["finish_reason"] = None
         if self._chat:
-            _merge_delta(choice["message"], piece.get("delta") or {})
+            self._merge_delta(index, choice["message"], _object(piece.get("delta") or {}))
         else:
-            choice["text"] += piece.get("text") or ""
+            choice["text"] += _text(piece.get("text"))
         if piece.get("finish_reason"):
             choice["finish_reason"] = piece["finish_reason"]
-        _merge_logprobs(choice, piece.get("logprobs"))
+        if "logprobs" in piece:
+            _merge_logprobs(choice, piece["logprobs"])
+
+    def _merge_delta(self, index: int, message: dict[str, Any], delta: dict[str, Any]) -> None:
+        for key, value in delta.items():
+            if value is None:
+                if key not in ("tool_calls", "function_call"):
+                    message.setdefault(key, None)
+            elif key in _MERGED:
+                message[key] = _joined(message.get(key), value)
+            elif key == "tool_calls":
+                calls = self._calls.setdefault(index, _Calls())
+                for piece in _list(value):
+                    calls.add(_object(piece))
+            elif key == "function_call":
+                _merge_function(message.setdefault("function_call", {}), _object(value))
+            else:
+                message[key] = value
 
 
-def _merge_delta(message: dict[str, Any], delta: dict[str, Any]) -> None:
-    for key, value in delta.items():
-        if value is None:
-            message.setdefault(key, None)
-        elif key in _MERGED and isinstance(value, str):
-            message[key] = (message.get(key) or "") + value
-        elif key == "tool_calls":
-            _merge_tool_calls(message.setdefault("tool_calls", []), value)
-        elif key == "function_call":
-            _merge_function(message.setdefault("function_call", {}), value)
-        else:
-            message[key] = value
+class _Calls:
+    """The tool calls of one choice. Streamed pieces carry an index; whole answers do not."""
 
+    def __init__(self) -> None:
+        self._calls: dict[int, dict[str, Any]] = {}
+        self._last = -1
 
-def _merge_tool_calls(calls: list[dict[str, Any]], pieces: list[dict[str, Any]]) -> None:
-    """Streamed calls carry an index; whole answers do not."""
-    for piece in pieces:
-        index = int(piece.get("index", len(calls)) or 0)
-        while len(calls) <= index:
-            calls.append({})
-        call = calls[index]
+    def add(self, piece: dict[str, Any]) -> None:
+        """Some engines leave the index out: then an id begins the next call, and the rest belongs to it."""
+        index = _index(piece.get("index"))
+        if index is None:
+            index = self._last + 1 if piece.get("id") or self._last < 0 else self._last
+        self._last = index
+        call = self._calls.setdefault(index, {})
         for key, value in piece.items():
             if key == "function":
-                _merge_function(call.setdefault("function", {}), value)
-            elif key != "index" and value is not None:
-                call[key] = value
+                _merge_function(call.setdefault("function", {}), _object(value or {}))
+            elif key != "index":
+                _set(call, key, value)
+
+    def whole(self) -> list[dict[str, Any]]:
+        return [self._calls[index] for index in sorted(self._calls)]
 
 
 def _merge_function(function: dict[str, Any], piece: dict[str, Any]) -> None:
     for key, value in piece.items():
-        if key == "arguments" and isinstance(value, str):
-            function["arguments"] = function.get("arguments", "") + value
-        elif value is not None:
-            function[key] = value
+        if key == "arguments" and value is not None:
+            function[key] = function.get(key, "") + _text(value)
+        else:
+            _set(function, key, value)
+
+
+def _set(into: dict[str, Any], key: str, value: Any) -> None:
+    """Set what a piece says; nothing and an empty text take nothing away."""
+    if value not in (None, "") or (value == "" and key not in into):
+        into[key] = value
 
 
 def _merge_logprobs(choice: dict[str, Any], piece: Any) -> None:
+    into = choice.get("logprobs")
     if not isinstance(piece, dict):
         choice.setdefault("logprobs", piece)
-        return
-    into = choice.get("logprobs")
-    if not isinstance(into, dict):
+    elif not isinstance(into, dict):
         choice["logprobs"] = dict(piece)
-        return
-    for key, value in piece.items():
-        if isinstance(value, list) and isinstance(into.get(key), list):
-            into[key] = into[key] + value
-        elif value is not None:
-            into[key] = value
+    else:
+        for key, value in piece.items():
+            if isinstance(value, list) and isinstance(into.get(key), list):
+                into[key] = into[key] + value
+            elif value is not None:
+                into[key] = value
+
+
+def _joined(before: Any, piece: Any) -> Any:
+    """Texts, or lists of parts as some providers stream them."""
+    if isinstance(piece, list) and (not before or isinstance(before, list)):
+        return [*(before or ()), *piece]
+    return _text(before) + _text(piece)
+
+
+def _list(value: Any) -> list[Any]:
+    if value is None:
+        return []
+    return value if isinstance(value, list) else _garbage()
+
+
+def _object(value: Any) -> dict[str, Any]:
+    return value if isinstance(value, dict) else _garbage()
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    return value if isinstance(value, str) else _garbage()
+
+
+def _index(value: Any) -> int | None:
+    return value if value is None or isinstance(value, int) else _garbage()
+
+
+def _garbage() -> NoReturn:
+    raise AttemptFailed(FailureClass.GARBAGE, "a piece of the stream cannot be part of an answer")

@@ -1,7 +1,7 @@
 """OpenAI's dialect: chat completions, completions, embeddings. Pure: bytes in, values out.
 
 A stream is looked at frame by frame and never parsed as a whole: before the first content each
-frame is decoded (there are one or two), afterwards one regular expression finds the few frames
+frame is decoded (there are one or two), afterwards a few patterns find the frames
 that say how it ended or what it used. Strings cannot fool it: a quote inside a JSON string is
 escaped, so `"finish_reason":"` with bare quotes is always a key.
 """
@@ -23,7 +23,9 @@ END: Final = b"data: [DONE]\n\n"
 JSON: Final = "application/json"
 EVENT_STREAM: Final = "text/event-stream"
 
-_NOTABLE: Final = re.compile(rb'"finish_reason"\s*:\s*"|"usage"\s*:\s*\{|"error"\s*:\s*[{"]|\[DONE\]')
+_FINISH: Final = re.compile(rb'finish_reason"\s*:\s*"')
+_USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')
+_ERROR: Final = re.compile(rb'"error"\s*:\s*[{"]')
 _CONTENT_KEYS: Final = (
     "content",
     "reasoning_content",
@@ -80,17 +82,20 @@ def _usage(found: _Usage) -> Usage:
 def read_answer(body: bytes) -> Usage:
     """The usage of a whole answer. Raises AttemptFailed when it is none, or an error in disguise."""
     try:
-        answer = _answer.decode(body)
-    except msgspec.ValidationError:
-        # valid JSON whose usage has an unexpected form: the answer stands, the usage is unknown
-        if not isinstance(msgspec.json.decode(body), dict):
-            raise AttemptFailed(FailureClass.GARBAGE, "the answer is not a JSON object") from None
-        return Usage()
+        try:
+            answer = _answer.decode(body)
+        except msgspec.ValidationError:
+            # The usage has an unexpected form: the answer stands where it is one, its usage is unknown.
+            answer = _Answer(error=_object_of(body).get("error"))
     except (msgspec.DecodeError, RecursionError) as error:
         raise AttemptFailed(FailureClass.GARBAGE, f"the answer is not JSON: {error}") from None
     if answer.error is not None and bytes(answer.error) not in (b"null", b""):
         raise failure_in_band(bytes(answer.error))
     return _usage(answer.usage) if answer.usage is not None else Usage()
+
+
+def _object_of(body: bytes) -> dict[str, msgspec.Raw]:
+    return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
 
 
 def failure_in_band(error: bytes) -> AttemptFailed:
@@ -123,29 +128,49 @@ _BY_STATUS: Final = {
 }
 
 
+def _is_notable(frame: bytes) -> bool:
+    """Whether it says how the stream ended or what it used. One pattern for all takes twice as long."""
+    return (
+        _FINISH.search(frame) is not None
+        or b"[DONE]" in frame
+        or (b'"usage"' in frame and _USAGE.search(frame) is not None)
+        or (b'"error"' in frame and _ERROR.search(frame) is not None)
+    )
+
+
 class Stream:
     """Reads one upstream stream: when content begins, how it ended, what it used."""
 
-    __slots__ = ("_last_usage", "committed", "ended", "finished", "strip_usage")
+    __slots__ = ("_choices", "_finished", "_last_usage", "committed", "ended", "strip_usage")
 
-    def __init__(self, *, strip_usage: bool) -> None:
+    def __init__(self, *, strip_usage: bool, choices: int = 1) -> None:
+        """`choices`: how many answers were asked for."""
         self.strip_usage = strip_usage
+        self._choices = choices
+        self._finished: set[Any] = set()
         self._last_usage: Usage | None = None
         self.committed = False
-        self.finished = False
         self.ended = False
 
     @property
     def usage(self) -> Usage:
         return self._last_usage or Usage()
 
+    @property
+    def finished(self) -> bool:
+        """A finish reason was seen: an end in good order is the end of the answer."""
+        return bool(self._finished)
+
+    @property
+    def whole(self) -> bool:
+        """All answers have their finish reason: whatever breaks now takes nothing from them."""
+        return len(self._finished) >= self._choices
+
     def look(self, frame: bytes) -> Look:
         """What `frame` is. Raises AttemptFailed for an in-band error or something that is no frame."""
         if not self.committed:
             return self._look_closely(frame)
-        if _NOTABLE.search(frame) is None:
-            return Look.PASS
-        return self._look_closely(frame)
+        return self._look_closely(frame) if _is_notable(frame) else Look.PASS
 
     def _look_closely(self, frame: bytes) -> Look:
         data = sse.data_of(frame)
@@ -182,9 +207,9 @@ class Stream:
                 if self.strip_usage:
                     return Look.DROP
                 return self._quiet()
-        finish = any(isinstance(choice, dict) and choice.get("finish_reason") for choice in choices)
-        if finish:
-            self.finished = True
+        finishing = [one for one in choices if isinstance(one, dict) and one.get("finish_reason")]
+        if finishing:
+            self._finished.update(str(one.get("index")) for one in finishing)
             self.committed = True
             return Look.FINISH
         if self.committed:

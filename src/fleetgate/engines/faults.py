@@ -95,7 +95,8 @@ def _by_account(  # noqa: PLR0911  (a decision list)
     if "overloaded" in codes or _is_queue(body):
         return FailureClass.FULL
     until = hints.reset(headers, body=body)
-    if (until is not None and until > hints.LONGEST) or _QUOTA.search(body[:8_192].decode(errors="replace")):
+    far_away = until is not None and hints.LONGEST < until <= hints.ABSURD
+    if far_away or _QUOTA.search(body[:8_192].decode(errors="replace")):
         return FailureClass.QUOTA_EXHAUSTED
     return FailureClass.RATE_LIMITED
 

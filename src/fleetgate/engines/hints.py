@@ -25,6 +25,8 @@ HEADERS: Final = ("retry-after-ms", "retry-after", "date")
 """what is read of an answer's head, lower-case"""
 LONGEST: Final = 300.0
 """a hint beyond this is a quota's reset, not a pause"""
+ABSURD: Final = 40 * 86_400.0
+"""a hint beyond this is neither: no quota lasts longer than a month"""
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")

@@ -65,7 +65,7 @@ class LlamaCpp:
         return model
 
     def path(self, capability: Capability) -> str | None:
-        return dict(PATHS)[capability] if capability in _SERVED else None
+        return PATHS[capability] if capability in _SERVED else None
 
     def pulse(self) -> Sequence[Ask]:
         return (HEALTH, PROPS, METRICS, SLOTS)

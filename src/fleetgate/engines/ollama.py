@@ -66,7 +66,7 @@ class Ollama:
         return tagged(model)
 
     def path(self, capability: Capability) -> str | None:
-        return dict(PATHS)[capability] if capability in _SERVED else None
+        return PATHS[capability] if capability in _SERVED else None
 
     def pulse(self) -> Sequence[Ask]:
         return (ALIVE, LOADED)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from fleetgate.domain import Capability
@@ -19,17 +20,19 @@ if TYPE_CHECKING:
 
 MODELS: Final = Ask("/v1/models")
 
-PATHS: Final[tuple[tuple[Capability, str], ...]] = (
-    (Capability.CHAT, "/v1/chat/completions"),
-    (Capability.VISION, "/v1/chat/completions"),
-    (Capability.TOOLS, "/v1/chat/completions"),
-    (Capability.REASONING, "/v1/chat/completions"),
-    (Capability.COMPLETE, "/v1/completions"),
-    (Capability.EMBED, "/v1/embeddings"),
-    (Capability.RERANK, "/v1/rerank"),
-    (Capability.IMAGE, "/v1/images/generations"),
-    (Capability.SPEAK, "/v1/audio/speech"),
-    (Capability.TRANSCRIBE, "/v1/audio/transcriptions"),
+PATHS: Final[Mapping[Capability, str]] = MappingProxyType(
+    {
+        Capability.CHAT: "/v1/chat/completions",
+        Capability.VISION: "/v1/chat/completions",
+        Capability.TOOLS: "/v1/chat/completions",
+        Capability.REASONING: "/v1/chat/completions",
+        Capability.COMPLETE: "/v1/completions",
+        Capability.EMBED: "/v1/embeddings",
+        Capability.RERANK: "/v1/rerank",
+        Capability.IMAGE: "/v1/images/generations",
+        Capability.SPEAK: "/v1/audio/speech",
+        Capability.TRANSCRIBE: "/v1/audio/transcriptions",
+    }
 )
 
 
@@ -43,7 +46,7 @@ class OpenAI:
         return model
 
     def path(self, capability: Capability) -> str | None:
-        return dict(PATHS).get(capability)
+        return PATHS.get(capability)
 
     def pulse(self) -> Sequence[Ask]:
         return (MODELS,)

@@ -51,7 +51,7 @@ class Vllm:
         return model
 
     def path(self, capability: Capability) -> str | None:
-        return dict(PATHS)[capability] if capability in _SERVED else None
+        return PATHS[capability] if capability in _SERVED else None
 
     def pulse(self) -> Sequence[Ask]:
         return (HEALTH, METRICS)

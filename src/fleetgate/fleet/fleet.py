@@ -130,14 +130,14 @@ class Fleet:
             models = tuple(_enrich(model, found.get(normal(model.id))) for model in plan.models)
         kept: dict[str, Deployment] = {}
         for model in models:
-            deployment = engine.deployments.get(normal(model.id))
             deployment_id = f"{plan.prefix}/{model.name}"
-            if deployment is None or deployment.id != deployment_id:
+            deployment = engine.deployments.get(deployment_id)
+            if deployment is None:
                 deployment = Deployment(deployment_id, engine, model, engine.rules)
             deployment.model = model
             deployment.context = model.context or deployment.context
             deployment.rules = self._rules_of(deployment)
-            kept[normal(model.id)] = deployment
+            kept[deployment_id] = deployment
         engine.deployments = kept
 
     def _rules_of(self, deployment: Deployment) -> Rules:
@@ -149,7 +149,7 @@ class Fleet:
             f"{deployment.engine.node.name}/{deployment.model.name}",
         }
         for role in settings.roles.values() if settings else ():
-            if role.health is not None and any(entry.pool in names for entry in role.use):
+            if role.health is not None and any(names & {*entry.pool} for entry in role.use):
                 return _rules(role.health)
         return deployment.engine.rules
 
@@ -190,25 +190,25 @@ class Fleet:
 
     def _alive(self, engine: Engine, reading: Reading, now: float) -> None:
         was = engine.alive
-        engine.alive = reading.alive
         if reading.alive:
+            engine.alive = True
             engine.why = ""
             engine.breaker.probe_passed(now)
-            for deployment in engine.deployments.values():
-                deployment.breaker.probe_passed(now)
             self._outcomes.seen(engine.node, Presence.AWAKE, now)
             if not was:
+                # It came back: what its models did before says little. Where it never left, health
+                # says nothing about why a model failed, and its breaker keeps its time.
+                for deployment in engine.deployments.values():
+                    deployment.breaker.probe_passed(now)
                 self._report("engine_up", engine=engine.id, version=engine.version)
                 self._save(engine)
         else:
-            engine.why = reading.note or "its health check fails"
-            if engine.breaker.open(now, engine.rules, lambda: 1.0) and was is not False:
-                self._report("engine_down", "warning", engine=engine.id, text=engine.why)
+            self._outcomes.unwell(engine, reading.note or "its health check fails", now)
 
     def _read_models(self, engine: Engine, models: tuple[Model, ...]) -> None:
         ids = {engine.kind.normal_id(model.id) for model in models}
-        for model_id, deployment in engine.deployments.items():
-            if deployment.removed and model_id in ids:
+        for deployment in engine.deployments.values():
+            if deployment.removed and engine.kind.normal_id(deployment.model.id) in ids:
                 deployment.removed = False
         engine.remembered = False
         if engine.discovered == models:
@@ -228,8 +228,8 @@ class Fleet:
 
     def _read_resident(self, engine: Engine, reading: Reading) -> None:
         resident = {engine.kind.normal_id(one.id): one for one in reading.resident or ()}
-        for model_id, deployment in engine.deployments.items():
-            found = resident.get(model_id)
+        for deployment in engine.deployments.values():
+            found = resident.get(engine.kind.normal_id(deployment.model.id))
             deployment.resident = found is not None
             if found is not None:
                 deployment.loading = False
@@ -249,10 +249,7 @@ class Fleet:
         elif error.failure is FailureClass.TLS_FAILED:
             self._outcomes.tls_failed(engine, error.text, now)
         else:
-            engine.alive = False
-            engine.why = error.text or error.failure.value
-            if engine.breaker.open(now, engine.rules, lambda: 1.0):
-                self._report("engine_down", "warning", engine=engine.id, text=engine.why)
+            self._outcomes.unwell(engine, error.text or error.failure.value, now)
         self.seats.changed()
 
     # -- what exchanges do -----------------------------------------------------------------------

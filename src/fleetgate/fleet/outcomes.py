@@ -25,6 +25,7 @@ DEFAULT_QUOTA: Final = 3600.0
 BUSY: Final = 1.0
 MAX_BUSY: Final = 10.0
 ENGINE_BLAME_WINDOW: Final = 10.0
+NEVER: Final = -1e9
 
 
 class Outcomes:
@@ -47,6 +48,8 @@ class Outcomes:
             self._report("deployment_recovered", deployment=deployment.id)
         if engine.breaker.success(now):
             self._report("engine_recovered", engine=engine.id)
+            for one in engine.deployments.values():  # what opened it is forgiven: old blame adds to nothing
+                one.blamed_at = NEVER
         deployment.loading = deployment.removed = False
         deployment.why = ""
         engine.alive = True
@@ -108,6 +111,13 @@ class Outcomes:
         engine.breaker.bench(now + BENCH_TLS)
         if first:
             self._report("tls_failed", "error", engine=engine.id, text=text)
+
+    def unwell(self, engine: Engine, text: str, now: float) -> None:
+        """A health check failed or got no answer. One may be a machine at its limit: a streak counts."""
+        engine.why = text
+        if engine.breaker.failure(now, engine.rules, self._random):
+            engine.alive = False
+            self._report("engine_down", "warning", engine=engine.id, text=text)
 
     def seen(self, node: Node, presence: Presence, now: float) -> None:
         """The presence of a node, reported when it changes."""

@@ -28,7 +28,7 @@ def restore(engine: Engine, kept: dict[str, Any] | None) -> None:
         return
     models = kept.get("models") or []
     if models:
-        engine.discovered = tuple(_read_model(one) for one in models)
+        engine.discovered = tuple(_read_model(one) for one in models if one.get("id"))
         engine.remembered = True
     engine.version = kept.get("version")
     engine.slots_total = kept.get("slots")
@@ -42,14 +42,15 @@ def _model(model: Model) -> dict[str, Any]:
     row = asdict(model)
     row["does"] = sorted(one.value for one in model.does) if model.does is not None else None
     row["aliases"] = list(model.aliases)
-    return {key: value for key, value in row.items() if value not in (None, [], "", False)}
+    # An empty `does` stays: a model that can do nothing for us is not one of which nothing is known.
+    return {key: value for key, value in row.items() if value is not None and value is not False}
 
 
 def _read_model(row: dict[str, Any]) -> Model:
-    """Unknown fields of a newer version are left out."""
+    """Unknown fields and capabilities of a newer version are left out."""
     does = row.get("does")
     known = {key: row[key] for key in row if key in Model.__dataclass_fields__}
-    known["does"] = frozenset(Capability(one) for one in does) if does is not None else None
+    known["does"] = frozenset(one for one in Capability if one.value in does) if does is not None else None
     known["aliases"] = tuple(row.get("aliases") or ())
     known.setdefault("name", row["id"])
     return Model(**known)

@@ -8,12 +8,12 @@ queue. Rooms are bounded, and a waiter leaves when nothing it waits for is left.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleetgate.routing import policies
-from fleetgate.routing.availability import Reason
+from fleetgate.routing.availability import Reason, has_seat
 from fleetgate.routing.plan import Sorted, Step, sort
 
 if TYPE_CHECKING:
@@ -62,8 +62,14 @@ class Lease:
         if seats is not None:
             seats.free(self.deployment)
 
+    def give_back(self) -> None:
+        """Release it unused: a trial that never began must not keep its breaker waiting for an outcome."""
+        self.deployment.breaker.abandon()
+        self.deployment.engine.breaker.abandon()
+        self.release()
 
-@dataclass(frozen=True, slots=True, eq=False)
+
+@dataclass(slots=True, eq=False)
 class Wish:
     """What a seat is wanted for. `last`: no later step exists, so ejected candidates are tried too."""
 
@@ -126,7 +132,7 @@ class Seats:
         self._clock = clock
         self._random = random
         self._call_later = call_later
-        self._turn = 0
+        self._turns: Counter[str] = Counter()
         self._rooms: dict[tuple[str, ...], _Room] = {}
         self._wake_at: float | None = None
 
@@ -155,12 +161,7 @@ class Seats:
     def changed(self) -> None:
         """Something about a deployment changed: see whether somebody who waits can be served."""
         for key in list(self._rooms):
-            room = self._rooms[key]
-            for waiter in room.in_turn():
-                if not waiter.granted.done():
-                    self._try_to_grant(room, waiter)
-            if not len(room):
-                del self._rooms[key]
+            self._serve(key)
         self._set_alarm()
 
     def drain(self) -> None:
@@ -170,6 +171,15 @@ class Seats:
                 if not waiter.granted.done():
                     waiter.granted.set_exception(Drained())
         self._rooms.clear()
+
+    def _serve(self, key: tuple[str, ...]) -> None:
+        """Whoever of one room can be served now."""
+        room = self._rooms[key]
+        for waiter in room.in_turn():
+            if not waiter.granted.done():
+                self._try_to_grant(room, waiter)
+        if not len(room):
+            del self._rooms[key]
 
     def _try_to_grant(self, room: _Room, waiter: _Waiter) -> None:
         try:
@@ -193,10 +203,12 @@ class Seats:
         now = self._clock()
         found = sort(wish.step, wish.capability, now, wish.exclude)
         choice = self._choose(wish, found.ready, now)
-        if choice is None and found.waiting:
+        if choice is None and _usable(wish, found.waiting):
             return None
         if choice is None and wish.last:
-            choice = self._choose(wish, found.ejected, now)
+            choice = self._choose(wish, [one for one in found.ejected if has_seat(one)], now)
+            if choice is None and _usable(wish, found.ejected):
+                return None  # all are tried by others at this moment
         if choice is None:
             raise NoCandidate(found)
         choice.in_flight += 1
@@ -206,15 +218,13 @@ class Seats:
         return Lease(choice, self)
 
     def _choose(self, wish: Wish, candidates: list[Deployment], now: float) -> Deployment | None:
-        if wish.may_use is not None:
-            candidates = [one for one in candidates if wish.may_use(one)]
+        candidates = _usable(wish, candidates)
         if not candidates:
             return None
-        self._turn += 1
         step = wish.step
-        return policies.pick(
-            step.policy, candidates, step.weights, now=now, turn=self._turn, random=self._random
-        )
+        self._turns[step.pool] += 1  # one for all would turn in step with traffic that alternates
+        turn = self._turns[step.pool]
+        return policies.pick(step.policy, candidates, step.weights, now=now, turn=turn, random=self._random)
 
     async def _wait(self, wish: Wish, limit: float) -> Lease:
         key = _key(wish.step)
@@ -223,6 +233,7 @@ class Seats:
             raise RoomFull
         waiter = _Waiter(wish, asyncio.get_running_loop().create_future())
         room.add(waiter)
+        self._serve(key)  # those before it may wait for what it does not need
         self._set_alarm()
         lease: Lease | None = None
         try:
@@ -244,7 +255,7 @@ class Seats:
         if not granted.done():
             granted.cancel()
         elif not received and not granted.cancelled() and granted.exception() is None:
-            granted.result().release()  # the grant crossed with the timeout or the cancellation
+            granted.result().give_back()  # the grant crossed with the timeout or the cancellation
 
     def _limit(self, wish: Wish, limit: float) -> float:
         """A load of the only hope may take its own time; a seat may not."""
@@ -281,6 +292,10 @@ class Seats:
         self._wake_at = None
         if self._rooms:
             self.changed()
+
+
+def _usable(wish: Wish, candidates: list[Deployment]) -> list[Deployment]:
+    return candidates if wish.may_use is None else [one for one in candidates if wish.may_use(one)]
 
 
 def _key(step: Step) -> tuple[str, ...]:

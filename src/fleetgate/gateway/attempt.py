@@ -35,7 +35,7 @@ MAX_HELD: Final = 16 * 1024
 """Bytes of frames held back before the first content."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Ask:
     """What is sent in one attempt."""
 
@@ -73,9 +73,10 @@ class Flow:
 
 async def attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> Whole | Flow:
     """Make the attempt. Raises AttemptFailed; a cancelled one leaves no socket open."""
-    timer = asyncio.timeout(ask.limit)
+    if ask.limit is None:
+        return await _attempt(ask, transport, wall)
     try:
-        async with timer:
+        async with asyncio.timeout(ask.limit):
             return await _attempt(ask, transport, wall)
     except TimeoutError:
         raise AttemptFailed(FailureClass.FIRST_TOKEN_TIMEOUT, f"no content within {ask.limit:g} s") from None
@@ -116,7 +117,7 @@ async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | 
         return Whole(body, openai.read_answer(body), answer.status)
     if not is_stream:
         raise await _not_a_stream(answer)
-    return await _first_content(answer)
+    return await _first_content(answer, ask.body.wanted.choices)
 
 
 async def _failure(ask: Ask, answer: Answer, wall: Callable[[], float]) -> AttemptFailed:
@@ -127,7 +128,9 @@ async def _failure(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Attem
     body = await read_all(answer, MAX_ERROR) or b""
     headers = {name: value for name in _ERROR_HEADERS if (value := answer.header(name)) is not None}
     failure = ask.deployment.engine.kind.classify(answer.status, headers, body)
-    retry_after = hints.retry_after(headers, wall(), body=body)
+    # A pause is clamped; a quota is out until its reset, however far away that is.
+    hint = hints.reset if failure is FailureClass.QUOTA_EXHAUSTED else hints.retry_after
+    retry_after = hint(headers, wall(), body=body)
     text = "" if failure in _KEY_FAILURES else error_text(body)
     return AttemptFailed(
         failure, text or f"status {answer.status}", status=answer.status, retry_after=retry_after
@@ -149,10 +152,10 @@ async def _not_a_stream(answer: Answer) -> AttemptFailed:
     return AttemptFailed(FailureClass.GARBAGE, "a stream was asked for and something else came back")
 
 
-async def _first_content(answer: Answer) -> Flow:
+async def _first_content(answer: Answer, choices: int) -> Flow:
     """Read until something is worth sending. What came before it is held."""
     cutter = sse.Cutter()
-    reader = openai.Stream(strip_usage=True)
+    reader = openai.Stream(strip_usage=True, choices=choices)
     held: list[bytes] = []
     size = 0
     while piece := await answer.read():
@@ -188,16 +191,21 @@ async def assemble(flow: Flow, *, chat: bool, between: float) -> Whole:
             return await _assemble(flow, timer, between, chat=chat)
     except TimeoutError:
         raise AttemptFailed(FailureClass.CUT_SHORT, f"no token for {between:g} s") from None
+    except AttemptFailed as error:
+        if error.failure is not FailureClass.STREAM_BROKEN:
+            raise
+        # An error behind the first content: nothing of it has gone out, so others may still answer.
+        raise AttemptFailed(FailureClass.SERVER_ERROR, error.text, status=error.status) from None
 
 
 async def _assemble(flow: Flow, timer: asyncio.Timeout, between: float, *, chat: bool) -> Whole:
     loop = asyncio.get_running_loop()
     assembly = Assembly(chat=chat)
-    for frame in flow.held:
-        assembly.add(frame)
     reader = flow.reader
     reader.strip_usage = False
     try:
+        for frame in flow.held:
+            assembly.add(frame)
         frames = flow.later
         size = 0
         while True:
@@ -205,15 +213,28 @@ async def _assemble(flow: Flow, timer: asyncio.Timeout, between: float, *, chat:
                 if reader.look(frame) is Look.END:
                     break
                 assembly.add(frame)
-            if reader.ended or not (piece := await flow.answer.read()):
+            if reader.ended or not (piece := await _read_on(flow)):
                 break
             timer.reschedule(loop.time() + between)
             size += len(piece)
             if size > MAX_ANSWER:
                 raise AttemptFailed(FailureClass.GARBAGE, f"the answer is larger than {MAX_ANSWER} bytes")
             frames = _cut(flow.cutter, piece)
+        rest = flow.cutter.end()  # a last frame that ends in a CR waited for what might follow
+        if rest and sse.is_complete(rest) and reader.look(rest) is not Look.END:
+            assembly.add(rest)
     finally:
         flow.answer.abort()
     if not reader.finished:
         raise AttemptFailed(FailureClass.CUT_SHORT, "the answer ended without a finish reason")
     return Whole(assembly.body(), reader.usage)
+
+
+async def _read_on(flow: Flow) -> bytes:
+    """The next piece. What breaks behind the finish reason takes nothing from the answer."""
+    try:
+        return await flow.answer.read()
+    except AttemptFailed:
+        if not flow.reader.whole:
+            raise
+        return b""

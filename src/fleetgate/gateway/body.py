@@ -64,10 +64,13 @@ class Wanted:
 
     model: str
     stream: bool
+    stream_written: bool
     usage: bool
     """the caller asked for the usage frame"""
     whole_only: bool
     """the answer cannot be put together from a stream (audio)"""
+    choices: int = 1
+    """answers asked for (`n`): a stream is whole when so many have a finish reason"""
 
 
 class Body:
@@ -95,7 +98,7 @@ class Body:
         head = b'{"model":' + _encode(model)
         if stream:
             head += b',"stream":true,"stream_options":' + _encode({**self._options, "include_usage": True})
-        elif stream is False and self.wanted.stream is not None:
+        elif stream is False and self.wanted.stream_written:
             head += b',"stream":false'
         rest = self._rest
         if self._file is not None:
@@ -163,10 +166,10 @@ def parse(raw: bytes, budget: BodyBudget) -> Body:
         if not raw.isascii():
             raw.decode()
         members = _decoder.decode(raw)  # refuses deep nesting by itself (RecursionError)
+        wanted, options = _wanted(members)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         what = "the body is empty" if not raw else f"the body is not a JSON object: {error}"
         raise Refused(400, "malformed", what, advice="Send one JSON object.") from None
-    wanted, options = _wanted(members)
     for key in _OURS:
         members.pop(key, None)
     return Body(wanted, options, _encode(members)[1:-1], len(raw), budget)
@@ -185,7 +188,23 @@ def _wanted(members: dict[str, msgspec.Raw]) -> tuple[Wanted, dict[str, Any]]:
     stream = _member(members, "stream", bool, "true or false")
     options = _member(members, "stream_options", dict, "an object") or {}
     modalities = bytes(members.get("modalities", b""))
-    return Wanted(model, bool(stream), bool(options.get("include_usage")), b"audio" in modalities), options
+    number = msgspec.json.decode(members["n"]) if "n" in members else 1
+    wanted = Wanted(
+        model=model,
+        stream=bool(stream),
+        stream_written=stream is not None,
+        usage=bool(options.get("include_usage")),
+        whole_only=b"audio" in modalities,
+        choices=(number if isinstance(number, int) and number > 0 else 1) * _prompts(members.get("prompt")),
+    )
+    return wanted, options
+
+
+def _prompts(prompt: msgspec.Raw | None) -> int:
+    """Several prompts in one completion have an answer each; a list of numbers is one prompt."""
+    if prompt is None or bytes(memoryview(prompt)[:2]) not in (b'["', b"[["):
+        return 1
+    return max(1, len(msgspec.json.decode(prompt, type=list[msgspec.Raw])))
 
 
 def _member(members: dict[str, msgspec.Raw], name: str, kind: type, form: str) -> Any:

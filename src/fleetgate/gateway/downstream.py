@@ -49,7 +49,7 @@ class Downstream:
         self._receive = receive
         self._send = send
         self._spawn = spawn
-        self._gone = gone
+        self._gone: Callable[[], None] | None = gone
         self._timer: asyncio.TimerHandle | None = None
         self._alive = b""
         self._every = 0.0
@@ -112,11 +112,15 @@ class Downstream:
         await self.begin(status, headers)
         await self.end(body)
 
+    def let_go(self) -> None:
+        """The exchange is over: nothing of it is held any more."""
+        self._gone = self._headers = None
+
     async def _watch(self) -> None:
         message = await self._receive()
         while message["type"] != "http.disconnect":
             message = await self._receive()
-        if not self.ended:
+        if not self.ended and self._gone is not None:
             self.ended = True
             self._gone()
 

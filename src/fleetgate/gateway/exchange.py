@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE: Final = sse.comment("keep-alive")
 WHITE_SPACE: Final = b" "
+NO_USAGE: Final = Usage()
 
 
 class Exchange:
@@ -57,13 +58,13 @@ class Exchange:
         self._request_id = request_id
         self._head = head
         self._down = Downstream(receive, send, gateway.spawn, self._caller_left)
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(gateway.loop)
         self._began = gateway.clock()
         self._at = gateway.wall()
         self._body: bodies.Body | None = None
         self._body_size = 0
         self._walk: Walk | None = None
-        self._usage = Usage()
+        self._usage = NO_USAGE
         self._outcome = "ok"
         self._note = ""
         self._stopped: FailureClass | None = None
@@ -92,6 +93,7 @@ class Exchange:
         finally:
             self._settle()  # 10
             self._over = True
+            self._let_go()
 
     def stop(self, why: FailureClass) -> None:
         """End the exchange from outside, once."""
@@ -195,6 +197,7 @@ class Exchange:
 
     async def _refuse(self, refused: Refused) -> None:
         """Tell the caller why there is no answer: as a status while that is possible, else in the stream."""
+        self._over = True  # whoever wants to stop it now comes too late
         failure = refused.failure
         self._outcome = failure.value if failure is not None else refused.code
         self._note = self._note or refused.message
@@ -258,6 +261,11 @@ class Exchange:
         self._gateway.record(self._entry(body.wanted if body is not None else None))
         if self._stall is not None and self._outcome != "ok":
             self._stall.stop()
+
+    def _let_go(self) -> None:
+        """Open the rings of references, so that nothing is left to the garbage collector."""
+        self._walk = self._stall = self._task = None
+        self._down.let_go()
 
     def _entry(self, wanted: bodies.Wanted | None) -> Entry:
         walk, down = self._walk, self._down

@@ -40,11 +40,13 @@ async def relay(flow: Flow, down: Downstream, stall: Stall, *, usage_wanted: boo
     try:
         while True:
             moved = bool(out)
-            moved = _sift(reader, frames, out) or moved
-            if out:
-                stall.writing()
-                await down.piece(out[0] if len(out) == 1 else b"".join(out))
-                out = []
+            try:
+                moved = _sift(reader, frames, out) or moved
+            finally:  # what came before an error is the caller's all the same
+                if out:
+                    stall.writing()
+                    await down.piece(out[0] if len(out) == 1 else b"".join(out))
+                    out = []
             if reader.ended:
                 return _finish(flow)
             stall.reading(progress=moved)
@@ -53,7 +55,7 @@ async def relay(flow: Flow, down: Downstream, stall: Stall, *, usage_wanted: boo
             frames = cutter.feed(piece)
     except AttemptFailed as error:
         answer.abort()
-        if reader.finished:  # the answer is whole; what broke came after it
+        if reader.whole:  # the answer is whole; what broke came after it
             return Ended(f"after the finish reason: {error.failure.value}")
         raise AttemptFailed(FailureClass.STREAM_BROKEN, error.text or error.failure.value) from error
     except sse.FrameTooLong:

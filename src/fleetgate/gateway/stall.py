@@ -1,8 +1,8 @@
 """A timer that is cheap to push back: for limits on silence inside a running answer.
 
 Marking progress only stores a time; the loop's timer fires once per limit, looks at the mark, and
-sleeps for the rest. Two limits share it: the upstream's silence while we read, the caller's while we
-write.
+sleeps for the rest. Two limits share it, each with a mark of its own: the upstream's silence while we
+read, the caller's while we write. Passing on a comment of the engine is no progress of its answer.
 """
 
 from __future__ import annotations
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
 class Stall:
     """Calls `late(writing)` once when nothing moved for the limit of the current direction."""
 
-    __slots__ = ("_handle", "_late", "_loop", "_mark", "_read_limit", "_write_limit", "_writing")
+    __slots__ = (
+        "_handle",
+        "_late",
+        "_loop",
+        "_read_limit",
+        "_read_mark",
+        "_write_limit",
+        "_write_mark",
+        "_writing",
+    )
 
     def __init__(
         self,
@@ -30,19 +39,21 @@ class Stall:
         self._read_limit = read_limit
         self._write_limit = write_limit
         self._late = late
-        self._mark = loop.time()
+        self._read_mark = self._write_mark = loop.time()
         self._writing = False
         self._handle: asyncio.TimerHandle | None = loop.call_later(min(read_limit, write_limit), self._look)
 
     def reading(self, *, progress: bool = True) -> None:
         """We wait for the upstream. `progress`: what came last was more than a comment of the engine."""
-        self._writing = False
         if progress:
-            self._mark = self._loop.time()
+            self._read_mark = self._loop.time()
+        elif self._writing:  # the time that the caller took is not the upstream's
+            self._read_mark += self._loop.time() - self._write_mark
+        self._writing = False
 
     def writing(self) -> None:
         self._writing = True
-        self._mark = self._loop.time()
+        self._write_mark = self._loop.time()
 
     def stop(self) -> None:
         if self._handle is not None:
@@ -50,8 +61,8 @@ class Stall:
             self._handle = None
 
     def _look(self) -> None:
-        limit = self._write_limit if self._writing else self._read_limit
-        rest = self._mark + limit - self._loop.time()
+        until = self._write_mark + self._write_limit if self._writing else self._read_mark + self._read_limit
+        rest = until - self._loop.time()
         if rest > 0:
             pause = min(rest, self._read_limit, self._write_limit)  # the direction may change meanwhile
             self._handle = self._loop.call_later(pause, self._look)

@@ -54,7 +54,7 @@ def unknown_model(name: str, near: Sequence[str]) -> Refused:
         404,
         "model_not_found",
         f"nothing here is called {name[:200]!r}",
-        advice=f"{did_you_mean}GET /v1/models lists the names.",
+        advice=f"{did_you_mean}`fleetgate models` and GET /v1/models list the names.",
         param="model",
     )
 
@@ -102,7 +102,7 @@ def refusal(
     row = failure.row
     status = row.status
     if status is None or (failure.failure is FailureClass.MODEL_MISSING and failure.status == 400):
-        status = failure.status if failure.status is not None and failure.status >= 400 else 502
+        status = _as_given(failure)
     retry_after = None
     if row.retry_after:
         retry_after = failure.retry_after if failure.retry_after is not None else RETRY_AFTER
@@ -117,6 +117,17 @@ def refusal(
         terminal=row.terminal,
         source=Source.CALLER if row.blame is Blame.NONE and status < 500 else Source.UPSTREAM,
     )
+
+
+def _as_given(failure: AttemptFailed) -> int:
+    """The upstream's own status. A fault of the caller that it says with 500 (llama.cpp) becomes 400.
+
+    Clients ask again after a 500, and this one would never heal.
+    """
+    status = failure.status
+    if status is None or status < 400:
+        return 502
+    return 400 if status == 500 and failure.row.blame is Blame.NONE else status
 
 
 def _nothing_available(nobody: Sequence[NoCandidate], route: Route, now: float) -> Refused:
@@ -145,7 +156,9 @@ def _nothing_available(nobody: Sequence[NoCandidate], route: Route, now: float) 
         )
     asleep = reasons == {Reason.ASLEEP}
     benched = reasons <= {Reason.LIMITED}
-    waits = [one.breaker.opens_again_in(now) for one, _ in refused]
+    waits = [
+        max(one.breaker.opens_again_in(now), one.engine.breaker.opens_again_in(now)) for one, _ in refused
+    ]
     return Refused(
         429 if benched else 503,
         "node_asleep" if asleep else "rate_limited" if benched else "nothing_available",

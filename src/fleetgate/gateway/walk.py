@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from fleetgate import retry
 from fleetgate.domain import Attempt, Capability
-from fleetgate.errors import TABLE, AttemptFailed, FailureClass, Verdict
+from fleetgate.errors import COUNTED, TABLE, AttemptFailed, FailureClass, Verdict
 from fleetgate.fleet.seats import Drained, Lease, NoCandidate, RoomFull, WaitOver, Wish
 from fleetgate.gateway import verdicts
 from fleetgate.gateway.attempt import Ask, Flow, Whole, assemble, attempt
-from fleetgate.routing.plan import Route, Step, leads_to
+from fleetgate.routing.plan import Route, Step, leads_to, steps_after
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from fleetgate.live import Deployment
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Errand:
     """What is to be brought, and for whom."""
 
@@ -89,40 +89,42 @@ class Walk:
         index = leads_to(route.steps, -1, None)
         while index is not None:
             later = leads_to(route.steps, index, None) is not None
-            left = route.most_attempts - self.dispatched - (len(route.steps) - index - 1)
+            left = route.most_attempts - self.dispatched - steps_after(route.steps, index)
             step = route.steps[index]
             state = StepState(
                 step, index, not later, max(1, min(step.tries, left)), self._gateway.clock(), set()
             )
-            got, failure, over = await self._take(state)
+            got, failure = await self._take(state)
             if got is not None:
                 return got
-            if over or self.dispatched >= route.most_attempts:
+            if self.dispatched >= route.most_attempts:
                 return None
             index = leads_to(route.steps, index, failure)
         return None
 
-    async def _take(self, state: StepState) -> tuple[Whole | Flow | None, FailureClass | None, bool]:
-        """One step: the answer; else the class that leads on; and whether everything is over."""
+    async def _take(self, state: StepState) -> tuple[Whole | Flow | None, FailureClass | None]:
+        """One step: the answer, or the class that leads on. The retry budget is for tries inside a step:
+        steps are written, and each is reached."""
         while True:
             try:
                 lease = await self._seat(state)
             except NoCandidate as nothing:
                 self.nobody.append(nothing)
-                return None, None, False
+                return None, self.last_failure.failure if self.last_failure else None
             except (RoomFull, WaitOver) as waited:
-                return None, self._waited(waited), False
+                return None, self._waited(waited)
             except Drained:
                 raise verdicts.draining() from None
             got = await self._try(lease, state)
             if got is not None:
-                return got, None, True
+                return got, None
             failure = self.last_failure
             assert failure is not None
             if not self._goes_on(failure, lease.deployment, state):
-                return None, failure.failure, False
-            if verdicts.counts(failure) and not await self._afford(lease.deployment):
-                return None, failure.failure, True
+                return None, failure.failure
+            # Whoever only says no, or is out from now on, multiplies no load.
+            if failure.failure in COUNTED and not await self._afford(lease.deployment):
+                return None, failure.failure
 
     def _goes_on(self, failure: AttemptFailed, deployment: Deployment, state: StepState) -> bool:
         """Whether this step tries once more, and whom it leaves out."""
@@ -146,7 +148,7 @@ class Walk:
             return True
         if not self._gateway.may_retry(self._exchange):
             return False
-        await asyncio.sleep(retry.back_off(len(self.attempts), self._gateway.random))
+        await asyncio.sleep(retry.back_off(len(self.attempts) - 1, self._gateway.random))
         return True
 
     def _waited(self, why: RoomFull | WaitOver) -> FailureClass:

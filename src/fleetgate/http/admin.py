@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from fleetgate.http.call import Call
     from fleetgate.http.status import Status
-    from fleetgate.live import Deployment
+    from fleetgate.live import Deployment, Engine
 
 
 def rows(status: Status) -> Iterator[Row]:
@@ -67,7 +67,22 @@ async def explain(call: Call) -> None:
 
 async def models(call: Call) -> None:
     fleet, now = call.gateway.fleet, call.gateway.clock()
-    await call.json({"rows": [deployment_row(one, now) for one in fleet.deployments.values()]})
+    rows = [deployment_row(one, now) for one in fleet.deployments.values()]
+    await call.json({"rows": rows, "engines": [engine_row(one) for one in fleet.engines.values()]})
+
+
+def engine_row(one: Engine) -> dict[str, Any]:
+    """An engine or provider as tables show it; one that never answered has no deployments yet."""
+    return {
+        "engine": one.id,
+        "kind": one.kind.name,
+        "address": one.target.authority,
+        "configured": one.account.configured,
+        "alive": one.alive,
+        "why": one.why,
+        "models": len(one.deployments),
+        "version": one.version,
+    }
 
 
 def deployment_row(one: Deployment, now: float) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import secrets
+import time
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
@@ -114,7 +115,10 @@ class Door:
 
     def _is_own(self, origin: str, call: Call) -> bool:
         """An origin is ours when it is the very address that was asked."""
-        parts = urlsplit(origin)
+        try:
+            parts = urlsplit(origin)
+        except ValueError:
+            return False
         return parts.scheme in ("http", "https") and parts.netloc.lower() == call.header(b"host").lower()
 
 
@@ -122,7 +126,7 @@ def read_head(call: Call, instance: str) -> Head:
     """What the head asks of the gateway. Raises Refused for a loop or a head that cannot be right."""
     headers = call.headers
     via = call.header(b"x-fleetgate-via")
-    if instance in (one.strip() for one in via.split(",")):
+    if via and instance in (one.strip() for one in via.split(",")):
         raise Refused(
             508,
             "loop",
@@ -154,10 +158,13 @@ def read_headers(call: Call) -> None:
         if name in headers and name in _ONCE:
             raise Refused(400, "duplicate_header", f"the header {name.decode('latin-1')!r} came twice")
         headers[name] = value
+    if b"host" not in headers and call.scope.get("http_version") != "1.0":
+        raise Refused(400, "no_host", "the request has no Host header")
 
 
 def new_request_id() -> str:
-    return "req_" + secrets.token_hex(12)
+    """It begins with the time in milliseconds, so that an index over ids grows at one end only."""
+    return f"req_{time.time_ns() // 1_000_000:012x}{secrets.token_hex(6)}"
 
 
 def host_name(host: str) -> str:

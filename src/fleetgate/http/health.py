@@ -75,6 +75,7 @@ def summary(call: Call, status: Status) -> dict[str, Any]:
             ("database", not status.store_healthy()),
             ("configuration", status.rejected is not None),
             ("nodes", missing > 0),
+            ("engines", any(one.alive is False and one.node.presence is Presence.AWAKE for one in engines)),
         )
         if bad
     ]

@@ -1,4 +1,4 @@
-"""The sockets we listen on, and the HTTP/1.1 protocol on them: uvicorn's, with a limit on slow heads."""
+"""The sockets we listen on, and uvicorn on them with our own protocol."""
 
 from __future__ import annotations
 
@@ -8,14 +8,12 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from fleetgate.http.protocol import IDLE, make_protocol
 
 if TYPE_CHECKING:
-    import asyncio
     from collections.abc import Callable, Iterator
 
-IDLE: Final = 75.0
-"""Seconds an idle client connection is kept."""
 BACKLOG: Final = 2048
 
 
@@ -29,6 +27,11 @@ def split_address(text: str) -> tuple[str, int]:
     if not colon or not port.isdigit() or not 0 <= int(port) < 65536:
         raise ValueError(f"not an address with a port: {text!r}")
     return host.strip("[]"), int(port)
+
+
+def bound_address(written: str, listening: socket.socket) -> str:
+    """The address as written, with its port in place of a 0."""
+    return f"{written.rpartition(':')[0]}:{listening.getsockname()[1]}"
 
 
 def open_socket(text: str) -> socket.socket:
@@ -77,7 +80,7 @@ def make_listener(surface: Callable[..., Any], header_read: float) -> Listener:
     """A listener for one ASGI application."""
     config = uvicorn.Config(
         surface,
-        http=_protocol(header_read),
+        http=make_protocol(header_read),
         ws="none",
         lifespan="off",
         log_config=None,
@@ -87,39 +90,3 @@ def make_listener(surface: Callable[..., Any], header_read: float) -> Listener:
         timeout_keep_alive=int(IDLE),
     )
     return Listener(config)
-
-
-def _protocol(header_read: float) -> type[asyncio.Protocol]:
-    """uvicorn makes the protocol itself, so the limit comes in through the class."""
-
-    class Protocol(HttpToolsProtocol):
-        """Drops a connection whose request head does not arrive in time."""
-
-        head_timer: asyncio.TimerHandle | None = None
-
-        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-            super().connection_made(transport)
-            self.timeout_keep_alive_task = self.loop.call_later(IDLE, self.timeout_keep_alive_handler)
-
-        def on_message_begin(self) -> None:
-            super().on_message_begin()
-            self.head_timer = self.loop.call_later(header_read, self.too_slow)
-
-        def on_headers_complete(self) -> None:
-            self.head_arrived()
-            super().on_headers_complete()
-
-        def connection_lost(self, exc: Exception | None) -> None:
-            self.head_arrived()
-            super().connection_lost(exc)
-
-        def head_arrived(self) -> None:
-            if self.head_timer is not None:
-                self.head_timer.cancel()
-                self.head_timer = None
-
-        def too_slow(self) -> None:
-            if not self.transport.is_closing():
-                self.transport.close()
-
-    return Protocol

@@ -30,7 +30,8 @@ class Status:
         """Without a key: that it was rejected and how often, not what it says."""
         if self.rejected is None:
             return None
+        if self.held:
+            return "waits for `fleetgate reload`"
         count = len(self.rejected_findings)
-        return (
-            "waits for `fleetgate reload`" if self.held else f"{count} findings; see `fleetgate config show`"
-        )
+        found = "1 finding" if count == 1 else f"{count} findings" if count else "it needs a restart"
+        return f"{found}; see `fleetgate config show`"

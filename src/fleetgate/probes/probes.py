@@ -91,7 +91,7 @@ class Probes:
         if catalogue:
             asks += engine.kind.catalogue()
         well = True
-        for ask in asks:
+        for ask in dict.fromkeys(asks):  # one path may serve both
             if ask.path in absent or (ask.stirs and not engine.in_flight):
                 continue
             reading = await self._ask(engine, ask)
@@ -180,4 +180,7 @@ class _Prober:
     def _is_quiet(self) -> bool:
         """Nothing to ask until the configuration changes."""
         engine = self.engine
-        return not engine.account.configured or (engine.listed and not engine.node.local)
+        if not engine.account.configured:
+            return True
+        removed = any(one.removed for one in engine.deployments.values())  # its list may bring it back
+        return engine.listed and not engine.node.local and not removed

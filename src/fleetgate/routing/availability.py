@@ -12,6 +12,7 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING
 
 from fleetgate.domain import Capability, Power, Presence
+from fleetgate.errors import FailureClass
 from fleetgate.health import Phase
 
 if TYPE_CHECKING:
@@ -85,7 +86,7 @@ def _hard(  # noqa: PLR0911  (a decision list)
         return Reason.BENCHED
     out = account.models_out.get(candidate.model.id)
     if out is not None and out[0] > now:
-        return Reason.LIMITED
+        return Reason.BENCHED if out[1] == FailureClass.KEY_FORBIDDEN else Reason.LIMITED
     return None
 
 
@@ -105,10 +106,13 @@ def _waiting(candidate: Deployment, engine_loading: bool, now: float) -> Reason 
         return Reason.LOADING
     if candidate.busy_until > now:
         return Reason.LOADING if candidate.loading else Reason.BUSY
+    return None if has_seat(candidate) else Reason.NO_SEAT
+
+
+def has_seat(candidate: Deployment) -> bool:
+    """Whether its engine has a free place, as far as that is known."""
     slots = candidate.engine.slots
-    if slots is not None and candidate.engine.in_flight >= slots:
-        return Reason.NO_SEAT
-    return None
+    return slots is None or candidate.engine.in_flight < slots
 
 
 def detail(candidate: Deployment, reason: Reason, now: float) -> str:

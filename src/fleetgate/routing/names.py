@@ -12,12 +12,12 @@ from collections import defaultdict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from fleetgate.errors import FailureClass
+from fleetgate.errors import MOVING_ON, NEXT, FailureClass
 from fleetgate.routing import policies
-from fleetgate.routing.plan import TRIES, Route, Step
+from fleetgate.routing.plan import TRIES, Route, Step, in_one_space
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fleetgate.config.schema import Policy, Role, Settings, StepEntry
     from fleetgate.live import Deployment
@@ -98,16 +98,16 @@ class NameTable:
         role_name, position = self._entries.get(name, (name, 0))
         role = self._settings.roles.get(role_name)
         if role is not None:
-            steps = self._steps_of_role(role, position, depth=0)
+            steps = in_one_space(self._steps_of_role(role, position, depth=0))
             route = Route(
                 asked, origin or "role", steps, role.attempts or self._settings.attempts, role.deadline
             )
         else:
             members = self.pool(name)
-            if not members:
+            if not members and not via:  # a written name exists, even while nobody has its model
                 return None
             exact = name in self._by_id
-            steps = self._split_by_place(Step(name, members), self._settings.routing)
+            steps = in_one_space(self._split_by_place(Step(name, members), self._settings.routing))
             route = Route(
                 asked, origin or ("deployment" if exact else "pool"), steps, self._settings.attempts
             )
@@ -120,28 +120,34 @@ class NameTable:
             for entry in role.use[position:]:
                 steps.extend(self._steps_of_entry(entry, policy, depth))
             return tuple(steps)
-        members: list[Deployment] = []
+        pools = [name for entry in role.use for name in entry.pool]
+        return self._split_by_place(self._together(pools, policy, depth), policy)
+
+    def _together(self, pools: Sequence[str], policy: Policy, depth: int) -> Step:
+        """All deployments of several pools as one step. A pool's weight is shared among its own."""
+        members: dict[str, Deployment] = {}
         weights: dict[str, float] = {}
-        for entry in role.use:
-            found = self._members(entry.pool, depth)
-            weight = (policy.split or {}).get(entry.pool, 0.0)
-            for one in found:
-                weights[one.id] = weights.get(one.id, 0.0) + weight / len(found)
-            members.extend(one for one in found if one not in members)
-        pool = " + ".join(entry.pool for entry in role.use)
-        return self._split_by_place(Step(pool, tuple(members), weights=weights), policy)
+        for name in pools:
+            found = self._members(name, depth)
+            members.update((one.id, one) for one in found)
+            for one in found if policy.split else ():
+                share = (policy.split or {}).get(name, 0.0) / len(found)
+                weights[one.id] = weights.get(one.id, 0.0) + share
+        return Step(" + ".join(pools), tuple(members.values()), weights=weights)
 
     def _steps_of_entry(self, entry: StepEntry, chain: Policy, depth: int) -> tuple[Step, ...]:
         """One entry of a chain. A role inside brings its own steps; limits written here win."""
-        on = frozenset(FailureClass(one) for one in entry.on) or None
-        inner = self._settings.roles.get(self._through_aliases(entry.pool))
+        on = _classes(entry.on)
+        inner, position = None, 0
+        if len(entry.pool) == 1:
+            target = self._through_aliases(entry.pool[0])
+            inner_name, position = self._entries.get(target, (target, 0))
+            inner = self._settings.roles.get(inner_name)
         if inner is not None and depth < MAX_DEPTH:
-            steps = self._steps_of_role(inner, 0, depth + 1)
+            steps = self._steps_of_role(inner, position, depth + 1)
         else:
-            policy = entry.policy or _inside_chain(self._settings.routing, chain)
-            steps = self._split_by_place(
-                Step(entry.pool, self.pool(self._through_aliases(entry.pool))), policy
-            )
+            policy = entry.policy or _inside_chain(self._settings.routing)
+            steps = self._split_by_place(self._together(entry.pool, policy, depth), policy)
         return tuple(
             replace(
                 step,
@@ -149,6 +155,7 @@ class NameTable:
                 answer=entry.answer or step.answer,
                 tries=entry.tries or step.tries or TRIES,
                 on=on or step.on,
+                only_local=step.only_local or chain.only == "local",
             )
             for step in steps
         )
@@ -156,13 +163,15 @@ class NameTable:
     def _members(self, name: str, depth: int) -> tuple[Deployment, ...]:
         """All deployments behind a name; those of a role are taken together."""
         target = self._through_aliases(name)
-        role = self._settings.roles.get(target)
+        role_name, position = self._entries.get(target, (target, 0))
+        role = self._settings.roles.get(role_name)
         if role is None or depth >= MAX_DEPTH:
             return self.pool(target)
+        policy = role.policy or self._settings.routing
         found: dict[str, Deployment] = {}
-        for entry in role.use:
-            found.update((one.id, one) for one in self._members(entry.pool, depth + 1))
-        return tuple(found.values())
+        for pool in (pool for entry in role.use[position:] for pool in entry.pool):
+            found.update((one.id, one) for one in self._members(pool, depth + 1))
+        return tuple(one for one in found.values() if one.local or policy.only != "local")
 
     def _through_aliases(self, name: str) -> str:
         for _ in range(MAX_DEPTH):
@@ -187,9 +196,17 @@ class NameTable:
         )
 
 
-def _inside_chain(routing: Policy, chain: Policy) -> Policy:
+def _classes(words: Sequence[str]) -> frozenset[FailureClass] | None:
+    """What leads into a step. `next` stands for all classes that move on, and for a step left empty."""
+    if not words:
+        return None
+    found = {FailureClass(word) for word in words if word != NEXT}
+    return frozenset(found | MOVING_ON | {FailureClass.NOTHING_AVAILABLE} if NEXT in words else found)
+
+
+def _inside_chain(routing: Policy) -> Policy:
     """Inside a step of a chain the global policy orders, but the chain alone decides about places."""
-    return routing.model_copy(update={"prefer": None, "only": chain.only or routing.only})
+    return routing.model_copy(update={"prefer": None})
 
 
 def _names_of(deployment: Deployment) -> Iterable[str]:

@@ -6,16 +6,16 @@ exchange does at the moment it needs a seat; `explain` shows the same decision w
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.domain import Capability
-from fleetgate.errors import TABLE, FailureClass, Verdict
+from fleetgate.errors import COUNTED, TABLE, FailureClass, Verdict
 from fleetgate.routing import policies
 from fleetgate.routing.availability import Kind, Reason, detail, reason_against
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection, Iterable, Mapping
 
     from fleetgate.live import Deployment
 
@@ -38,6 +38,8 @@ class Step:
     on: frozenset[FailureClass] | None = None
     """classes that lead into this step; None: all that move on"""
     only_local: bool = False
+    space: str | None = None
+    """the one space of embeddings of the whole route; None: that of the step's first candidate"""
     because: str = ""
 
 
@@ -73,7 +75,7 @@ class Sorted:
 def sort(step: Step, capability: Capability, now: float, exclude: Collection[Deployment] = ()) -> Sorted:
     """Who could take the request now, who soon, and who not."""
     found = Sorted()
-    space = _space(step) if capability is Capability.EMBED else None
+    space = step.space or space_of((step,)) if capability is Capability.EMBED else None
     for candidate in step.candidates:
         if candidate in exclude:
             continue
@@ -105,9 +107,20 @@ def embedding_space(candidate: Deployment) -> str:
     return f"digest:{model.digest}" if model.digest else f"deployment:{candidate.id}"
 
 
-def _space(step: Step) -> str | None:
-    """The space of a step is that of its first candidate, whatever is up: vectors must never mix."""
-    return embedding_space(step.candidates[0]) if step.candidates else None
+def space_of(steps: Iterable[Step]) -> str | None:
+    """The space of a route is that of the first candidate that embeds, whatever is up."""
+    for step in steps:
+        for candidate in step.candidates:
+            does = candidate.model.does
+            if does is None or Capability.EMBED in does:
+                return embedding_space(candidate)
+    return None
+
+
+def in_one_space(steps: tuple[Step, ...]) -> tuple[Step, ...]:
+    """The steps of one route: vectors must never mix, not even when a later step answers."""
+    space = space_of(steps)
+    return tuple(replace(step, space=space) for step in steps)
 
 
 def leads_to(steps: tuple[Step, ...], after: int, failure: FailureClass | None) -> int | None:
@@ -124,6 +137,11 @@ def leads_to(steps: tuple[Step, ...], after: int, failure: FailureClass | None) 
         elif (failure or FailureClass.NOTHING_AVAILABLE) in on:
             return index
     return None
+
+
+def steps_after(steps: tuple[Step, ...], index: int) -> int:
+    """How many later steps an ordinary failure leads into: each of them keeps one attempt in reserve."""
+    return sum(step.on is None or bool(step.on & COUNTED) for step in steps[index + 1 :])
 
 
 def explain(route: Route, capability: Capability, now: float, instance: str) -> dict[str, Any]:

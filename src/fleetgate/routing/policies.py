@@ -27,7 +27,7 @@ NAMES: Final = ("least_busy", "spread", "split")
 def cost(candidate: Deployment, now: float) -> float:
     """What one more request there would wait for, in arbitrary units; lower is better."""
     pending = candidate.in_flight
-    mean = candidate.first_content.mean
+    mean = candidate.first_content.expected(now)
     unknown = OPTIMISTIC if pending == 0 else OPTIMISTIC + NO_HISTORY_PENALTY
     wait = unknown if mean is None else mean
     slots = candidate.engine.slots or 1

@@ -6,13 +6,15 @@ decides otherwise. TLS always goes over the general one, because the lean one ha
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from fleetgate.upstream.dial import Dialler
 from fleetgate.upstream.general import GeneralTransport
 from fleetgate.upstream.lean import LeanTransport
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine
+
     from fleetgate.upstream.port import Answer, Transport, UpstreamRequest
 
 Choice = Literal["auto", "general", "lean"]
@@ -49,10 +51,8 @@ class _Auto:
         self._general = general
         self._lean = lean
 
-    async def open(self, request: UpstreamRequest) -> Answer:
-        if request.target.tls:
-            return await self._general.open(request)
-        return await self._lean.open(request)
+    def open(self, request: UpstreamRequest) -> Coroutine[Any, Any, Answer]:
+        return (self._general if request.target.tls else self._lean).open(request)
 
     async def close(self) -> None:
         await self._general.close()

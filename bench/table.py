@@ -1,0 +1,96 @@
+"""The figures as rows: what was measured, what nginx needs for the same, the ratio, and the goal."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from bench import requests, stages, start, streams
+
+MB: Final = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line. `beside` is nginx in the same run, or the upstream without anything in between."""
+
+    what: str
+    unit: str
+    ours: float
+    beside: float | None = None
+    goal: str = ""
+    plus: bool = False
+    """the difference counts, not the ratio"""
+
+    @property
+    def compared(self) -> str:
+        if self.beside is None or (not self.plus and not self.beside):
+            return ""
+        return f"{self.ours - self.beside:+.2f}" if self.plus else f"{self.ours / self.beside:.2f} x"
+
+
+def of_requests(found: requests.Outcome) -> Iterator[Row]:
+    ours, nginx = found.gateway, found.nginx
+    beside = (lambda name: getattr(nginx, name)) if nginx is not None else (lambda _name: None)
+    yield Row("requests per second, 32 connections", "/s", ours.per_second, beside("per_second"), "3500")
+    yield Row("CPU per request", "µs", ours.cpu_us, beside("cpu_us"))
+    yield Row("latency p50, 32 connections", "ms", ours.p50, beside("p50"))
+    yield Row("latency p99, 32 connections", "ms", ours.p99, beside("p99"))
+    yield Row("latency p50, 1 connection", "ms", ours.alone_p50, beside("alone_p50"))
+    yield Row("the same, added to direct", "ms", ours.alone_p50, found.direct_alone_p50, "+0.5", plus=True)
+    yield Row("requests that failed", "", ours.failed, None, "0")
+    yield Row("memory, idle", "MB", found.memory_idle / MB, None, "90")
+    yield Row("memory, after the load", "MB", found.memory_after / MB, None, "90")
+    yield Row("serve to ready, first start", "s", found.ready_first, None, "1.5")
+    yield Row("serve to ready", "s", found.ready, None, "1.5")
+
+
+def of_streams(found: streams.Outcome) -> Iterator[Row]:
+    ours, nginx, direct = found.gateway, found.nginx, found.direct
+    beside = (lambda name: getattr(nginx, name)) if nginx is not None else (lambda _name: None)
+    yield Row("CPU per chunk", "µs", ours.cpu_us, beside("cpu_us"), "2.2 x")
+    yield Row("first content p50", "ms", ours.first_p50, beside("first_p50"))
+    yield Row("the same, added to direct", "ms", ours.first_p50, direct.first_p50, "+5", plus=True)
+    yield Row("first content p99, added to direct", "ms", ours.first_p99, direct.first_p99, "+25", plus=True)
+    yield Row("way of a chunk p50", "ms", ours.way_p50, beside("way_p50"))
+    yield Row("way of a chunk p99, added to direct", "ms", ours.way_p99, direct.way_p99, "+5", plus=True)
+    yield Row("broken streams, lost chunks", "", ours.broken, None, "0")
+    yield Row("memory, after the streams", "MB", found.memory / MB, None, "120")
+
+
+def of_stages(found: Iterable[stages.Stage]) -> Iterator[Row]:
+    for one in found:
+        yield Row(one.name, "µs", one.us)
+
+
+def of_start(found: start.Outcome) -> Iterator[Row]:
+    yield Row("`ask --help`", "ms", found.seconds * 1e3, None, "100")
+    yield Row("`ask --help`, memory", "MB", found.memory / MB)
+
+
+def render(sections: Iterable[tuple[str, list[Row]]]) -> str:
+    """Plain text, readable in a terminal and as Markdown."""
+    lines: list[str] = []
+    for title, rows in sections:
+        width = max(len(row.what) for row in rows)
+        lines += ["", title, ""]
+        lines.append(f"| {'':{width}} | {'fleetgate':>12} | {'beside':>10} | {'compared':>8} | {'goal':>5} |")
+        lines.append(f"| {'-' * width} | {'-' * 11}: | {'-' * 9}: | {'-' * 7}: | {'-' * 4}: |")
+        for row in rows:
+            ours = f"{_number(row.ours)} {row.unit}".strip()
+            beside = "" if row.beside is None else _number(row.beside)
+            compared = row.compared
+            lines.append(
+                f"| {row.what:{width}} | {ours:>12} | {beside:>10} | {compared:>8} | {row.goal:>5} |"
+            )
+    return "\n".join(lines)
+
+
+def _number(value: float) -> str:
+    """Three digits or so."""
+    if value >= 100 or value == int(value):
+        return f"{value:.0f}"
+    return f"{value:.1f}" if value >= 10 else f"{value:.2f}"

@@ -1,0 +1,245 @@
+"""Every row of the route table, with every kind of key, in both modes: it behaves as it declares."""
+
+import json
+
+import pytest
+from tests.support.gateway import MASTER_KEY, answer, openai_engine, running_gateway, settings
+from tests.support.gateway import node as node_at
+from tests.support.upstreams import respond_json
+
+from fleetgate.http.table import Access
+
+pytestmark = pytest.mark.asyncio
+
+KEYS = {
+    "no key": {},
+    "wrong key": {"authorization": "Bearer fg_wrong_0123456789"},
+    "other scheme": {"authorization": f"Basic {MASTER_KEY}"},
+    "key in the wrong place": {"cookie": f"key={MASTER_KEY}"},
+    "master key": {"authorization": f"Bearer {MASTER_KEY}"},
+    "master key, other header": {"x-api-key": MASTER_KEY},
+}
+RIGHT = {"master key", "master key, other header"}
+BODY = json.dumps({"model": "m", "messages": [], "input": "x", "prompt": "x"}).encode()
+
+
+def target(row):
+    """A path of the row that succeeds for whoever may use it."""
+    path = row.template.partition("{")[0] + ("m" if "{" in row.template else "")
+    return f"{path}?model=m" if path.endswith("/explain") else path
+
+
+def declared(access, auth, key):
+    """What the row's access and the mode say."""
+    if access is Access.ANYONE or key in RIGHT or (access is Access.CALLER and auth == "open"):
+        return 200
+    return 401
+
+
+def engine():
+    return openai_engine(respond_json(200, {**answer("hi"), "data": []}))
+
+
+def written(upstream, auth, **gateway):
+    return settings(gateway={"auth": auth, **gateway}, nodes={"box": node_at(upstream)})
+
+
+async def ask(gateway, method, path, headers):
+    body = BODY if method == "POST" else b""
+    extra = {"content-type": "application/json"} if body else {}
+    host = {"host": f"127.0.0.1:{gateway.port}"}
+    async with gateway.caller() as caller:
+        await caller.ask(method, path, {**host, **extra, **headers}, body)
+        reply = await caller.head()
+        return await caller.rest() if method != "HEAD" else reply
+
+
+@pytest.mark.parametrize("auth", ["keys", "open"])
+async def test_every_row_with_every_key(auth, tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, auth), tmp_path) as gateway:
+        found, wanted = {}, {}
+        for row in gateway.app.surface.table.rows:
+            for name, headers in KEYS.items():
+                reply = await ask(gateway, row.method, target(row), headers)
+                found[row.method, row.template, name] = reply.status
+                wanted[row.method, row.template, name] = declared(row.access, auth, name)
+                assert reply.header("x-fleetgate-instance") == gateway.app.gateway.instance
+                assert reply.header("x-request-id")
+                assert MASTER_KEY not in reply.body.decode()
+        assert found == wanted
+
+
+@pytest.mark.parametrize("auth", ["keys", "open"])
+async def test_other_methods_are_not_there(auth, tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, auth), tmp_path) as gateway:
+        table = gateway.app.surface.table
+        for path in {target(row).partition("?")[0] for row in table.rows}:
+            rows, _ = table.find(path)
+            for method in ("GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"):
+                if method in rows or (method == "HEAD" and "GET" in rows):
+                    continue
+                reply = await ask(gateway, method, path, KEYS["master key"])
+                assert (reply.status, method, path) == (405, method, path)
+
+
+async def test_head_is_get_without_its_body(tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, "keys"), tmp_path) as gateway:
+        reply = await ask(gateway, "HEAD", "/v1/models", KEYS["master key"])
+        whole = await ask(gateway, "GET", "/v1/models", KEYS["master key"])
+        assert (reply.status, reply.header("content-length")) == (200, whole.header("content-length"))
+        assert (await ask(gateway, "HEAD", "/v1/models", {})).status == 401
+
+
+VARIANTS = [
+    "/{path}",
+    "//{path}",
+    "/./{path}",
+    "/x/../{path}",
+    "/%2e/{path}",
+    "/x/%2e%2e/{path}",
+    "/livez/../{path}",
+    "/livez/%2e%2e/{path}",
+    "/livez%2f..%2f{path}",
+    "/{path}/",
+    "/{path}%2f",
+    "/{path}//",
+    "/{path}/.",
+    "/{path};x=y",
+    "/{path}%00",
+    "/{path}%20",
+    "/{path}?",
+    "/{path}?/livez",
+    "/{path}%3f/livez",
+    "/{path}#/livez",
+    "/{upper}",
+    "/{first}",
+    "http://127.0.0.1/{path}",
+    "http://evil.example/{path}",
+    "\\{path}",
+    "/base/{path}",
+]
+
+
+@pytest.mark.parametrize("auth", ["keys", "open"])
+async def test_no_spelling_of_a_path_gets_past_its_key(auth, tmp_path):
+    config = lambda upstream: written(upstream, auth, base_path="/base")  # noqa: E731
+    async with engine() as upstream, running_gateway(config(upstream), tmp_path) as gateway:
+        let_in = set()
+        for row in gateway.app.surface.table.rows:
+            if declared(row.access, auth, "no key") == 200:
+                continue
+            path = target(row).partition("?")[0].lstrip("/")
+            first = f"%{ord(path[0]):02x}{path[1:]}"
+            for variant in VARIANTS:
+                spelled = variant.format(path=path, upper=path.upper(), first=first)
+                reply = await ask(gateway, row.method, spelled, KEYS["wrong key"])
+                if reply.status not in (400, 401, 404, 405):
+                    let_in.add((row.method, spelled, reply.status))
+        assert let_in == set()
+        assert upstream.requests == []
+
+
+FORWARDED = [
+    {"x-forwarded-for": "127.0.0.1"},
+    {"forwarded": "for=127.0.0.1;host=localhost"},
+    {"x-forwarded-host": "localhost"},
+    {"x-original-url": "/livez"},
+    {"x-rewrite-url": "/livez"},
+    {"x-http-method-override": "HEAD"},
+    {"x-forwarded-user": "master"},
+    {"x-forwarded-prefix": "/livez"},
+]
+
+
+@pytest.mark.parametrize("auth", ["keys", "open"])
+async def test_no_header_of_a_proxy_gets_past_a_key(auth, tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, auth), tmp_path) as gateway:
+        for row in gateway.app.surface.table.rows:
+            for headers in FORWARDED:
+                reply = await ask(gateway, row.method, target(row), headers)
+                assert (reply.status, row.template, headers) == (
+                    declared(row.access, auth, "no key"),
+                    row.template,
+                    headers,
+                )
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"host": "evil.example"},
+        {"origin": "https://evil.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+    ],
+    ids=str,
+)
+async def test_open_mode_is_not_for_web_pages_of_others(headers, tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, "open"), tmp_path) as gateway:
+        for row in gateway.app.surface.table.rows:
+            if row.access is Access.ANYONE:
+                continue
+            reply = await ask(gateway, row.method, target(row), {**headers, **KEYS["master key"]})
+            assert (reply.status, row.template) == (403, row.template)
+        assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "kind", ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x"]
+)
+async def test_open_mode_takes_no_forms(kind, tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, "open"), tmp_path) as gateway:
+        for row in gateway.app.surface.table.rows:
+            if row.method == "POST":
+                reply = await ask(gateway, "POST", target(row), {"content-type": kind})
+                assert (reply.status, row.template) == (415, row.template)
+
+
+async def test_a_base_path_works_present_and_stripped(tmp_path):
+    config = lambda upstream: written(upstream, "keys", base_path="/llm")  # noqa: E731
+    async with engine() as upstream, running_gateway(config(upstream), tmp_path) as gateway:
+        for row in gateway.app.surface.table.rows:
+            for path in (target(row), f"/llm{target(row)}"):
+                assert (await ask(gateway, row.method, path, KEYS["master key"])).status == 200
+                wanted = declared(row.access, "keys", "no key")
+                assert (await ask(gateway, row.method, path, {})).status == wanted
+        for path in ("/llm", "/llm/"):
+            assert (await ask(gateway, "GET", path, {})).json()["name"] == "fleetgate"
+        for path in ("/llmv1/models", "/llm/llm/v1/models", "/LLM/v1/models"):
+            assert (await ask(gateway, "GET", path, KEYS["master key"])).status == 404
+
+
+async def test_a_model_with_slashes_in_its_name_has_its_entry(tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, "keys"), tmp_path) as gateway:
+        for path in ("/v1/models/box/openai/m", "/v1/models/box%2Fopenai%2Fm", "/models/box/m"):
+            reply = await ask(gateway, "GET", path, KEYS["master key"])
+            assert reply.status == 200
+            assert reply.json()["id"] in ("box/openai/m", "box/m")
+        reply = await ask(gateway, "GET", "/v1/models/box/nobody", KEYS["master key"])
+        assert (reply.status, reply.error["code"]) == (404, "model_not_found")
+
+
+async def test_health_without_a_key_names_no_machine_and_no_model(tmp_path):
+    async with engine() as upstream:
+        named = settings(
+            gateway={"auth": "keys"},
+            nodes={"secret-machine": node_at(upstream)},
+            aliases={"secret-alias": "secret-machine/m"},
+        )
+        async with running_gateway(named, tmp_path) as gateway:
+            for row in gateway.app.surface.table.rows:
+                if row.access is Access.ANYONE:
+                    reply = await ask(gateway, row.method, f"{target(row)}?verbose", {})
+                    assert reply.status == 200
+                    assert "secret" not in reply.body.decode()
+
+
+async def test_while_it_stops_only_what_says_so_is_answered(tmp_path):
+    async with engine() as upstream, running_gateway(written(upstream, "keys"), tmp_path) as gateway:
+        gateway.app.gateway.draining = gateway.app.gateway.refusing = True
+        for row in gateway.app.surface.table.rows:
+            reply = await ask(gateway, row.method, target(row), KEYS["master key"])
+            if not row.while_draining:
+                assert (reply.status, reply.header("retry-after")) == (503, "5")
+            else:
+                assert reply.status == (503 if "read" in row.template else 200)
