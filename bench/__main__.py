@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 PARTS: Final = ("requests", "streams", "stages", "start")
+ROUNDS: Final = 3
 
 
 @dataclass(slots=True)
@@ -47,14 +48,14 @@ def run(parts: list[str], *, quick: bool) -> Report:
 
 
 def _requests(report: Report, quick: bool) -> None:  # noqa: FBT001
-    found = requests.measure(2.0 if quick else 8.0)
+    found = requests.measure(2.0, 1) if quick else requests.measure(4.0, ROUNDS)
     _add(report, "requests", "Whole requests, gateway on one core", found, table.of_requests(found))
     report.missing += found.missing
 
 
 def _streams(report: Report, quick: bool) -> None:  # noqa: FBT001
     shape = streams.Shape(50, 50) if quick else streams.Shape()
-    found = streams.measure(shape)
+    found = streams.measure(shape, 1 if quick else ROUNDS)
     title = f"{shape.streams} streams at once, {shape.chunks} chunks each, one per {shape.every * 1e3:.0f} ms"
     _add(report, "streams", title, found, table.of_streams(found))
     report.missing += found.missing

@@ -42,6 +42,8 @@ def of_requests(found: requests.Outcome) -> Iterator[Row]:
     yield Row("latency p50, 1 connection", "ms", ours.alone_p50, beside("alone_p50"))
     yield Row("the same, added to direct", "ms", ours.alone_p50, found.direct_alone_p50, "+0.5", plus=True)
     yield Row("requests that failed", "", ours.failed, None, "0")
+    yield Row("requests without a ledger row", "", found.lost_rows, None, "0")
+    yield Row("requests without a log line", "", found.lost_lines, None, "0")
     yield Row("memory, idle", "MB", found.memory_idle / MB, None, "90")
     yield Row("memory, after the load", "MB", found.memory_after / MB, None, "90")
     yield Row("serve to ready, first start", "s", found.ready_first, None, "1.5")

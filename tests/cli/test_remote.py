@@ -68,7 +68,7 @@ def test_what_a_deployment_cannot_do_is_said(run):
     ("words", "code", "said"),
     [
         (("explain", "resilent"), 1, "nothing in the file is called 'resilent'; did you mean resilient"),
-        (("explain", "resilient", "--capability", "dream"), 2, "there is no capability 'dream'"),
+        (("explain", "resilient", "--capability", "dream"), 2, "'dream' is not one of"),
     ],
 )
 def test_what_cannot_be_explained(run, words, code, said):
@@ -112,6 +112,19 @@ async def test_models_and_explain_of_a_running_gateway(run, tmp_path):
 
 
 @pytest.mark.asyncio
+async def test_an_engine_that_never_answered_is_named_with_its_reason(run, tmp_path):
+    with refusing_port() as port:
+        nodes = {"box": {"engines": [{"kind": "ollama", "port": port}]}}
+        async with running_gateway(settings(nodes=nodes), tmp_path) as gateway:
+            done = await call(run, gateway, "models")
+            (silent,) = json.loads((await call(run, gateway, "models", "--json")).stdout)["engines"]
+    assert done.exit_code == 0
+    assert f"box/ollama at 127.0.0.1:{port}: no models are known (" in done.stderr
+    assert (silent["engine"], silent["alive"], silent["models"]) == ("box/ollama", False, 0)
+    assert "refused" in silent["why"]
+
+
+@pytest.mark.asyncio
 async def test_the_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_said(run, tmp_path):
     async with running_gateway(settings(), tmp_path) as gateway:
         done = await call(run, gateway, "models", key="wrong")
@@ -121,7 +134,7 @@ async def test_the_key_comes_from_the_environment_or_a_file_and_a_wrong_one_is_s
         file.write_text(f"{MASTER_KEY}\n")
         done = await call(run, gateway, "models", "--key-file", str(file), key="wrong")
         assert done.exit_code == 0
-        assert "No models are known yet" in done.stderr
+        assert "No engines are known" in done.stderr
         done = await call(run, gateway, "models", "--key-file", str(tmp_path / "nothing"))
         assert done.exit_code == 77
         done = await asyncio.to_thread(

@@ -203,7 +203,9 @@ def test_a_litellm_file_is_recognised_and_converted():
     assert is_litellm({"model_list": None})
     assert not is_litellm({"nodes": {}})
     assert not is_litellm(None)
-    assert said(LITELLM)[0].startswith("<text>:1:1: model_list: this is a LiteLLM configuration; convert it")
+    assert said(LITELLM)[0].startswith(
+        "<text>:1:1: model_list: this is a LiteLLM configuration; this command reads only native"
+    )
 
     def convert(document, environ):
         # Typing rules of YAML 1.1 were used for it.
