@@ -107,10 +107,11 @@ def _decoded(status: int, body: bytes, url: str) -> Any:
     if status == 409:
         return value
     if status >= 400:
-        message = (
-            value.get("error", {}).get("message", f"status {status}") if isinstance(value, dict) else status
-        )
-        _end(EXIT_TRY_LATER if status in (429, 503) else EXIT_PROBLEM, str(message))
+        error = value.get("error") if isinstance(value, dict) else None
+        said = str(error.get("message", "")) if isinstance(error, dict) else ""
+        # The gateway's advice for programs becomes the one for people.
+        said = said.replace("GET /v1/models lists the names", "`fleetgate models` lists the names")
+        _end(EXIT_TRY_LATER if status in (429, 503) else EXIT_PROBLEM, said or f"status {status}")
     return value
 
 

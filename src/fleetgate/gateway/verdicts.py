@@ -54,7 +54,7 @@ def unknown_model(name: str, near: Sequence[str]) -> Refused:
         404,
         "model_not_found",
         f"nothing here is called {name[:200]!r}",
-        advice=f"{did_you_mean}`fleetgate models` and GET /v1/models list the names.",
+        advice=f"{did_you_mean}GET /v1/models lists the names.",
         param="model",
     )
 
