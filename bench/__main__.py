@@ -10,13 +10,13 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import requests, stages, start, streams, table
+from bench import leaving, requests, stages, start, streams, table
 from bench.rig import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PARTS: Final = ("requests", "streams", "stages", "start")
+PARTS: Final = ("requests", "streams", "leaving", "stages", "start")
 ROUNDS: Final = 3
 
 
@@ -61,6 +61,12 @@ def _streams(report: Report, quick: bool) -> None:  # noqa: FBT001
     report.missing += found.missing
 
 
+def _leaving(report: Report, quick: bool) -> None:  # noqa: FBT001
+    found = leaving.measure(20 if quick else leaving.TIMES)
+    title = "From the caller's leaving to the upstream's hearing of it"
+    _add(report, "leaving", title, found, table.of_leaving(found))
+
+
 def _stages(report: Report, quick: bool) -> None:  # noqa: FBT001
     found = stages.measure(quick=quick)
     figures = {one.name: round(one.us, 3) for one in found}
@@ -81,6 +87,7 @@ def _add(report: Report, name: str, title: str, found: Any, rows: Iterator[table
 _MEASURES: Final[dict[str, Callable[[Report, bool], None]]] = {
     "requests": _requests,
     "streams": _streams,
+    "leaving": _leaving,
     "stages": _stages,
     "start": _start,
 }

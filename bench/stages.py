@@ -256,6 +256,7 @@ def make_gateway(fleet: Fleet, spawn: Any = None, loop: Any = None, record: Any 
         clock=time.monotonic,
         wall=lambda: 1_800_000_000.0,
         random=random.Random(1).random,
+        scrub=str,
     )
 
 

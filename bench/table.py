@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bench import requests, stages, start, streams
+    from bench import leaving, requests, stages, start, streams
 
 MB: Final = 1_000_000
 
@@ -61,6 +61,12 @@ def of_streams(found: streams.Outcome) -> Iterator[Row]:
     yield Row("way of a chunk p99, added to direct", "ms", ours.way_p99, direct.way_p99, "+5", plus=True)
     yield Row("broken streams, lost chunks", "", ours.broken, None, "0")
     yield Row("memory, after the streams", "MB", found.memory / MB, None, "120")
+
+
+def of_leaving(found: leaving.Outcome) -> Iterator[Row]:
+    for phase in found.phases:
+        yield Row(f"{phase.name} p50", "ms", phase.p50)
+        yield Row(f"{phase.name} p99", "ms", phase.p99, None, "250")
 
 
 def of_stages(found: Iterable[stages.Stage]) -> Iterator[Row]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
-_STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 DATED_CHUNK = (
     b'data: {"id":"chatcmpl-bench","object":"chat.completion.chunk","created":1,"model":"bench-model",'
     b'"choices":[{"index":0,"delta":{"content":"%d"},"finish_reason":null}]}\n\n'
@@ -71,7 +71,7 @@ class Caller(asyncio.Protocol):
         if self._url.endswith(b"/models"):
             self.transport.write(self._models)
         elif self._chunks and (b'"stream":true' in self._body or b'"stream": true' in self._body):
-            self.transport.write(_STREAM)
+            self.transport.write(STREAM)
             self._beat(0, self._loop.time())
         else:
             self.transport.write(self._answer)

@@ -133,6 +133,7 @@ class App:
             clock=time.monotonic,
             wall=time.time,  # noqa: TID251  (dates entries)
             random=chance,
+            scrub=telemetry.redactor.text,
         )
         self.probes = Probes(
             self.fleet,
@@ -142,6 +143,7 @@ class App:
             random=chance,
             spawn=self.supervisor.spawn,
             report=self.report,
+            scrub=telemetry.redactor.text,
         )
         self.status = Status(__version__, time.monotonic())
         self.surface = Surface(

@@ -24,6 +24,7 @@ from tests.support.gateway import (
 )
 from tests.support.upstreams import refusing_port, respond_json, stall, stream_sse
 
+from fleetgate.config.load import load
 from fleetgate.errors import FailureClass
 from fleetgate.health import Phase
 
@@ -513,3 +514,25 @@ async def test_a_gateway_behind_a_gateway(tmp_path):
             inner_id = (await inner.get("/v1/models")).header("x-fleetgate-instance")
             assert a.requests[0].header("x-fleetgate-via") == f"{outer_id}, {inner_id}"
             assert (await outer.entry()).usage.output_tokens == 2
+
+
+async def test_two_gateways_that_lead_to_each_other(tmp_path):
+    """A request goes round once, is refused where it began, and ends."""
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    async with running_gateway(settings(), tmp_path / "b") as b:
+        to_b = settings(providers={"b": provider(b.port, key="${FLEETGATE_MASTER_KEY}")}, attempts=1)
+        async with running_gateway(to_b, tmp_path / "a") as a:
+            to_a = settings(providers={"a": provider(a.port, key="${FLEETGATE_MASTER_KEY}")}, attempts=1)
+            b.config.write_text(to_a)
+            # `serve` reads the process's own environment again; here it is given.
+            loaded = load(b.config, {"FLEETGATE_MASTER_KEY": b.key})
+            assert loaded.settings is not None
+            b.app._configure(loaded.settings, loaded)
+            reply = await a.chat("m")
+            assert reply.status == 502
+            assert "has passed this gateway before" in reply.error["message"]
+            # Its own refusal is the end of it: `a` forwarded once, and `b` once in answer.
+            assert reply.header("x-fleetgate-attempts") == "1"
+            assert len((await b.entry()).attempts) == 1
+            assert len(b.entries) == 1

@@ -112,6 +112,36 @@ def test_an_engine_of_this_machine_is_found_and_used(tmp_path):
         assert "my-own-model" in asked.stderr
 
 
+def test_without_a_place_for_the_demonstration_it_serves_all_the_same(tmp_path):
+    (tmp_path / "xdg" / "cache").mkdir(parents=True)
+    (tmp_path / "xdg" / "cache" / "fleetgate").write_text("a file where the directory should be")
+    with start_gateway(tmp_path) as gateway:
+        said = "\n".join(gateway.said)
+        assert "The built-in engine does not start" in said
+        assert "whatever starts on this machine joins by itself" in said
+        assert gateway.models() == {}
+        asked = gateway.run("ask", "hello")
+        assert asked.returncode != 0
+        assert "Traceback" not in asked.stderr
+        assert gateway.stop() == 0
+
+
+def test_a_real_engine_beside_another_gateway(tmp_path):
+    """Both on usual ports: the engine is served, the gateway is not."""
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+    with start_llama(tmp_path, alias="my-own-model", port=USUAL_PORTS[3]):
+        other = RunningGateway(tmp_path / "second", ["up"])
+        other.listen = f"127.0.0.1:{USUAL_PORTS[2]}"
+        other.start()
+        try:
+            with start_gateway(tmp_path / "first") as gateway:
+                [row] = gateway.models().values()
+                assert row["deployment"].endswith(f"-{USUAL_PORTS[3]}/my-own-model")
+        finally:
+            other.stop()
+
+
 def test_another_gateway_is_not_an_engine(tmp_path):
     """Two of them on one machine do not lead in a circle."""
     (tmp_path / "first").mkdir()

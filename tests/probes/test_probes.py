@@ -35,6 +35,7 @@ class House:
             random=lambda: 0.5,
             spawn=self.spawn,
             report=self.told,
+            scrub=str,
         )
 
     def configure(self, text):

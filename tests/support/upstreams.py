@@ -77,7 +77,8 @@ class Peer(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
-        self.transport.set_write_buffer_limits(0)
+        # Over TLS asyncio counts from this number on, so that 0 would never be let go again.
+        self.transport.set_write_buffer_limits(0 if transport.get_extra_info("sslcontext") is None else 1)
         self.number = len(self.upstream.peers)
         self.upstream.peers.append(self)
         if self.upstream.send_buffer is not None:

@@ -173,7 +173,8 @@ class Answer:
         """Bytes as soon as they are there, until the body ends properly or Trouble comes."""
         from http.client import HTTPException
 
-        while True:
+        # A response that has been read whole closes itself, from Python 3.13 on together with its socket.
+        while not self._response.isclosed():
             try:
                 self._sock.settimeout(_patience(self._until))
                 piece = self._response.read1(65536)

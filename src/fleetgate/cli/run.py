@@ -17,13 +17,14 @@ import click
 
 from fleetgate import __version__
 from fleetgate.agent import builtin
-from fleetgate.agent.supervise import Child
+from fleetgate.agent.supervise import Child, ChildFailed
 from fleetgate.app import App, Plan
 from fleetgate.cli.terminal import paint, wants_colour
 from fleetgate.config.environment import process_environment
 from fleetgate.config.load import Loaded, load
 from fleetgate.config.paths import Directories, directories, find_config
 from fleetgate.config.schema import Engine, Node, Settings
+from fleetgate.engines.detect import USUAL_PORTS, Found
 from fleetgate.engines.port import Ask
 from fleetgate.errors import AttemptFailed
 from fleetgate.http.listener import CannotListen, split_address
@@ -37,7 +38,7 @@ from fleetgate.telemetry import configure
 from fleetgate.upstream.port import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 EXIT_PROBLEM: Final = 1
 EXIT_BAD_CONFIG: Final = 78
@@ -189,12 +190,19 @@ async def _serve(order: Order, loaded: Loaded, settings: Settings, places: Direc
 
 
 class Discovery:
-    """Makes settings of the engines found on this machine, or of the demonstration."""
+    """Makes settings of the engines found on this machine, or of the demonstration.
 
-    def __init__(self, base: Settings, cache: Path, *, with_demo: bool) -> None:
+    An engine that was found once stays: when it is busy, loading or stopped, it is down and not unknown.
+    """
+
+    def __init__(
+        self, base: Settings, cache: Path, *, with_demo: bool, ports: Sequence[int] = USUAL_PORTS
+    ) -> None:
         self._base = base
         self._cache = cache
         self._with_demo = with_demo
+        self._ports = ports
+        self._found: dict[int, Found] = {}
         self._demo_port: int | None = None
         self.why_no_demo = ""
 
@@ -206,12 +214,13 @@ class Discovery:
         own = {split_address(address)[1] for address in self._base.gateway.listen}
         if self._demo_port is not None:
             own.add(self._demo_port)
-        sightings = await scan(app.transports, without=frozenset(own))
-        if not sightings and self._with_demo and self._demo_port is None:
+        sightings = await scan(app.transports, self._ports, without=frozenset(own))
+        self._found.update((one.port, one.found) for one in sightings)
+        if not self._found and self._with_demo and self._demo_port is None and not self.why_no_demo:
             await self._start_demo(app)
         engines = [
-            Engine(kind=one.found.kind, name=f"{one.found.name}-{one.port}", port=one.port)  # type: ignore[arg-type]
-            for one in sightings
+            Engine(kind=found.kind, name=f"{found.name}-{port}", port=port)  # type: ignore[arg-type]
+            for port, found in sorted(self._found.items(), key=lambda item: self._ports.index(item[0]))
         ]
         if self._demo_port is not None:
             engines.append(Engine(kind="llamacpp", name=DEMO, port=self._demo_port))
@@ -224,15 +233,22 @@ class Discovery:
         if missing is not None:
             self.why_no_demo = missing
             return
-        self._cache.mkdir(parents=True, exist_ok=True)
         port = _free_port()
         child = Child(
             DEMO, builtin.command(self._cache, port), lambda: _answers(app, port), clock=time.monotonic
         )
-        app.supervisor.spawn(child.run())
-        async with asyncio.timeout(DEMO_START):
-            await child.ready()
-        self._demo_port = port
+        try:
+            self._cache.mkdir(parents=True, exist_ok=True)
+            app.supervisor.spawn(child.run())
+            async with asyncio.timeout(DEMO_START):
+                await child.ready()
+        except TimeoutError:
+            await child.stop()
+            self.why_no_demo = f"The built-in engine was not ready within {DEMO_START:g} s."
+        except (ChildFailed, OSError) as error:
+            self.why_no_demo = f"The built-in engine does not start: {error}"
+        else:
+            self._demo_port = port
 
 
 async def _answers(app: App, port: int) -> bool:

@@ -229,7 +229,27 @@ def _engine(node: Node, engine: Engine, path: Path, positions: Positions) -> Ite
     elif engine.kind == "openai" and engine.port is None:
         hint = "write port: or url:"
         yield finding("error", positions.at(path), path, "kind openai has no usual port", hint)
+    if engine.ca is not None:
+        yield from _authority(engine.ca, engine.url or "", path, positions)
     yield from _models(engine, path, positions)
+
+
+def _authority(ca: str, url: str, path: Path, positions: Positions) -> Iterator[Finding]:
+    """A file of authorities that is there, and somebody to check with it."""
+    where = (*path, "ca")
+    if not url.startswith("https://"):
+        hint = "write url: https://… or remove ca"
+        yield finding(
+            "warning", positions.at(where), where, "without an https address it has no effect", hint
+        )
+        return
+    try:
+        with open(ca, "rb"):  # noqa: PTH123  (Path means a place in the tree here)
+            return
+    except OSError as error:
+        reason = (error.strerror or "unknown").lower()
+        hint = "until it is there, nothing at this address is trusted"
+        yield finding("warning", positions.at(where), where, f"file {ca} cannot be read ({reason})", hint)
 
 
 def _models(holder: Engine | Provider, path: Path, positions: Positions) -> Iterator[Finding]:
@@ -254,6 +274,8 @@ def providers(settings: Settings, positions: Positions) -> Iterator[Finding]:
             hint = "a slash separates provider and model"
             yield finding("error", positions.key(here), here, f"{name!r} is no name for a provider", hint)
         yield from _provider_url(name, provider, here, positions)
+        if provider.ca is not None:
+            yield from _authority(provider.ca, base_url(name, provider) or "", here, positions)
         yield from _models(provider, here, positions)
 
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from fleetgate import units
-from fleetgate.config.secrets import Secret, secret
+from fleetgate.config.secrets import Secret, beside, secret
 from fleetgate.domain import Capability, Power
 
 Duration = Annotated[
@@ -30,6 +30,8 @@ SecretRef = Annotated[
     Secret, BeforeValidator(secret, json_schema_input_type=str), Field(json_schema_extra={"unit": "secret"})
 ]
 """`"${ENV}"` or `"${file:/path}"`"""
+FilePath = Annotated[str, AfterValidator(beside)]
+"""a relative one is taken from the directory of the main file"""
 
 
 def _as_tuple(value: Any) -> Any:
@@ -192,7 +194,7 @@ class Engine(Block):
         default=None, description="Full address; overrides the node's address and `port`."
     )
     key: SecretRef | None = Field(default=None, description="Key that the engine asks for.")
-    ca: str | None = Field(
+    ca: FilePath | None = Field(
         default=None, description="PEM file with the authority that signed its certificate."
     )
     slots: int | None = Field(
@@ -242,7 +244,7 @@ class Provider(Block):
     keys: tuple[SecretRef, ...] = Field(
         default=(), description="Several keys; the first is used for now.", json_schema_extra=LATER
     )
-    ca: str | None = Field(default=None, description="PEM file with the authority to trust.")
+    ca: FilePath | None = Field(default=None, description="PEM file with the authority to trust.")
     limits: tuple[dict[str, Any], ...] = Field(
         default=(), description="Quotas of the provider.", json_schema_extra=LATER
     )

@@ -196,6 +196,12 @@ CONTEXT_KEY: Final = "secrets"
 """Key of the pydantic validation context under which the `SecretReader` travels."""
 
 
+def beside(value: str, info: ValidationInfo) -> str:
+    """The validator of every setting that names a file: a relative path starts where those of secrets do."""
+    reader: SecretReader = (info.context or {}).get(CONTEXT_KEY) or SecretReader()
+    return str(reader.base / Path(value).expanduser())
+
+
 def secret(value: Any, info: ValidationInfo) -> Secret:
     """The validator of every secret setting.
 

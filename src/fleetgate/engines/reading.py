@@ -141,10 +141,11 @@ def fault(ask: Ask, reply: Reply) -> Reading | None:  # noqa: PLR0911  (a decisi
     status = reply.status
     if 200 <= status < 300:
         return None
-    said = error_text(reply.body)
-    note = f"{ask.path} answered {status}" + (f": {said}" if said else "")
-    if status in (401, 403):
+    note = f"{ask.path} answered {status}"
+    if status in (401, 403):  # its words may hold parts of the key
         return Reading(alive=True, failure=FailureClass.KEY_INVALID, note=note)
+    said = error_text(reply.body)
+    note += f": {said}" if said else ""
     if status == 503 and is_loading(reply.body):
         return Reading(alive=True, loading=True, note=note)
     if ask.optional:

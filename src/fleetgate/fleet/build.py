@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fleetgate.config import providers
 from fleetgate.config.checks import configured
-from fleetgate.config.names import engine_names
+from fleetgate.config.names import bare_host, engine_names
 from fleetgate.domain import Model, Power
 from fleetgate.upstream.port import Target
 
@@ -72,10 +72,11 @@ def _engines_of(
         if engine.url:
             target, root, versioned = read_url(engine.url, engine.ca)
         else:
+            hosts = tuple(map(bare_host, node.address))
             target = Target(
-                hosts=node.address,
+                hosts=hosts,
                 port=engine.port or kind.ports[0],
-                connect_timeout=_connect_timeout(node.address),
+                connect_timeout=_connect_timeout(hosts),
                 idle_expiry=IDLE_LAN,
             )
             root, versioned = "", True

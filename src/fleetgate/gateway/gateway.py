@@ -59,6 +59,7 @@ class Gateway:
         clock: Callable[[], float],
         wall: Callable[[], float],
         random: Callable[[], float],
+        scrub: Callable[[str], str],
     ) -> None:
         self.settings = settings
         self.fleet = fleet
@@ -70,6 +71,8 @@ class Gateway:
         self.clock = clock
         self.wall = wall
         self.random = random
+        self.scrub = scrub
+        """takes known secrets out of an upstream's own words"""
         self.bodies = BodyBudget()
         self.draining = False
         self.refusing = False

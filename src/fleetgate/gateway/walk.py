@@ -206,6 +206,7 @@ class Walk:
             outcome = "ok"
             return got
         except AttemptFailed as error:
+            error.text = gateway.scrub(error.text)  # upstreams repeat the key that they were given
             failure = self.last_failure = error
             outcome = error.failure.value
             if error.failure is FailureClass.STREAM_BROKEN:  # the caller has seen content: no way back

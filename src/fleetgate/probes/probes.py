@@ -8,6 +8,7 @@ places that catches everything.
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.engines.detect import INSTANCE
@@ -39,6 +40,7 @@ class Probes:
         random: Callable[[], float],
         spawn: Callable[[Coroutine[Any, Any, None]], asyncio.Task[None]],
         report: Callable[..., None],
+        scrub: Callable[[str], str],
     ) -> None:
         self._fleet = fleet
         self._instance = instance
@@ -47,6 +49,7 @@ class Probes:
         self._random = random
         self._spawn = spawn
         self._report = report
+        self._scrub = scrub
         self._probers: dict[str, _Prober] = {}
         fleet.on_catalogue_wanted = self._catalogue_wanted
 
@@ -110,13 +113,15 @@ class Probes:
         )
         if reply.headers.get(INSTANCE) == self._instance:
             return Reading(alive=False, note="this is the gateway itself")
-        return engine.kind.read(ask, reply)
+        reading = engine.kind.read(ask, reply)
+        return replace(reading, note=self._scrub(reading.note)) if reading.note else reading
 
     async def guarded(self, engine: Engine, absent: set[str], *, catalogue: bool) -> bool:
         """One round; a fault of ours in it is reported and does not end the loop."""
         try:
             return await self.probe(engine, absent, catalogue=catalogue)
         except AttemptFailed as error:
+            error.text = self._scrub(error.text)
             self._fleet.probe_failed(engine, error)
         except Exception as error:  # noqa: BLE001  (the probe loop)
             self._report("probe_broke", "error", engine=engine.id, exc_info=error)

@@ -222,6 +222,8 @@ class Store:
         self._hold.release()
 
     def _read(self, query: Any) -> list[dict[str, Any]]:
+        if not self._open:  # a connection opened now would never be closed
+            raise StoreError(Trouble.CLOSED, f"{self.path} is closed")
         try:
             with self._reading.connect() as connection:
                 return [dict(row) for row in connection.execute(query).mappings()]
