@@ -49,6 +49,13 @@ def test_a_role_of_the_reference_file_is_explained(run):
     assert "its key is missing" in done.stdout
 
 
+def test_what_is_not_discovered_yet_is_shown_as_unknown(run):
+    done = run("explain", "chat-deep", "--config", str(REFERENCE))
+    assert "?  workstation/qwen2.5-coder:32b: nothing is known under this name yet" in done.stdout
+    plan = json.loads(run("explain", "chat-deep", "--config", str(REFERENCE), "--json").stdout)
+    assert [step["unknown"] for step in plan["steps"]] == [["workstation/qwen2.5-coder:32b"]]
+
+
 def test_an_alias_of_the_reference_file_as_json(run):
     done = run("explain", "local/chat", "--config", str(REFERENCE), "--json")
     plan = json.loads(done.stdout)

@@ -1,6 +1,6 @@
 import pytest
 
-from fleetgate.config.names import Address, engine_addresses, engine_names, url_address
+from fleetgate.config.names import Address, engine_addresses, engine_names, seen_from_here, url_address
 from fleetgate.config.schema import Engine, Node
 
 
@@ -18,6 +18,21 @@ def test_addresses_of_engines():
     )
     assert engine_addresses(node, Engine(kind="vllm", url="https://x/v1")) == (Address("x", 443),)
     assert str(Address("fd00::1", 1)) == "[fd00::1]:1"
+
+
+@pytest.mark.parametrize(
+    ("listen", "seen"),
+    [
+        ("127.0.0.1:4000", "127.0.0.1:4000"),
+        ("0.0.0.0:4000", "127.0.0.1:4000"),
+        (":4000", "127.0.0.1:4000"),
+        ("[::]:4000", "[::1]:4000"),
+        ("[fd00::1]:4000", "[fd00::1]:4000"),
+        ("100.64.0.1:4000", "100.64.0.1:4000"),
+    ],
+)
+def test_where_a_caller_of_this_host_finds_it(listen, seen):
+    assert seen_from_here(listen) == seen
 
 
 @pytest.mark.parametrize("url", ["x", "ftp://x", "http://", "http://x:99999", "http://["])

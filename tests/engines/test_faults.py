@@ -20,6 +20,7 @@ def error(message: str, kind: str = "", code: str | None = None) -> dict[str, An
 
 
 CASES: list[tuple[str, int, dict[str, str], Any, F]] = [
+    ("a ring of gateways", 508, {}, error("this request has passed this gateway before"), F.BAD_REQUEST),
     # keys and money
     ("openai wrong key", 401, {}, error("Incorrect API key provided", code="invalid_api_key"), F.KEY_INVALID),
     ("gemini wrong key", 400, {}, [error("API key not valid. Please pass a valid API key.")], F.KEY_INVALID),

@@ -1,6 +1,7 @@
 import pytest
 from tests.support.live import read_settings
 
+from fleetgate.config.names import USUAL_PORTS
 from fleetgate.domain import Capability, Power
 from fleetgate.engines.kinds import KINDS
 from fleetgate.fleet.build import plans, power_of, read_url
@@ -39,6 +40,16 @@ def test_overlays_get_longer_to_connect(address, seconds):
 def test_several_addresses_of_one_machine_stay_in_order():
     (plan,) = plans_of("nodes: {box: {address: [10.0.0.1, 100.64.1.2], engines: [{kind: ollama}]}}").values()
     assert plan.target.hosts == ("10.0.0.1", "100.64.1.2")
+
+
+def test_an_ipv6_address_may_stand_in_brackets():
+    (plan,) = plans_of("nodes: {box: {address: '[fd00::1]', engines: [{kind: ollama}]}}").values()
+    assert plan.target.hosts == ("fd00::1",)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_file_and_the_kind_agree_on_the_usual_port(kind):
+    assert USUAL_PORTS[kind] == KINDS[kind].ports[0]
 
 
 @pytest.mark.parametrize(

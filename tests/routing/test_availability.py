@@ -1,9 +1,9 @@
 import pytest
 from tests.support.live import deployment, engine
 
-from fleetgate.domain import Capability, Power, Presence
+from fleetgate.domain import Capability, Power, Presence, State
 from fleetgate.health import Rules
-from fleetgate.routing.availability import Kind, Reason, detail, has_seat, reason_against
+from fleetgate.routing.availability import Kind, Reason, detail, has_seat, reason_against, state_of
 
 CHAT = Capability.CHAT
 
@@ -138,3 +138,23 @@ def test_a_machine_that_is_switched_by_hand_says_so():
     one = deployment(at=engine("attic/openai", power=Power.MANUAL))
     assert "switch attic on" in detail(one, Reason.ASLEEP, 0)
     assert "switch" not in detail(deployment(), Reason.ASLEEP, 0)
+
+
+@pytest.mark.parametrize(
+    ("make", "state"),
+    [
+        (set_account("configured", False), State.UNCONFIGURED),
+        (set_node("presence", Presence.ASLEEP), State.DOWN),
+        (set_self("removed", True), State.DOWN),
+        (lambda one: open_breaker(one.engine.breaker), State.DOWN),
+        (lambda one: open_breaker(one.breaker), State.COOLING),
+        (lambda one: setattr(one.engine, "loading", True), State.LOADING),
+        (set_self("busy_until", 200.0), State.READY),
+        (lambda one: setattr(one.engine, "alive", True), State.READY),
+        (lambda one: setattr(one.engine, "alive", None), State.UNKNOWN),
+    ],
+)
+def test_states_are_the_words_of_the_glossary(make, state):
+    one = deployment()
+    make(one)
+    assert state_of(one, against(one)) is state

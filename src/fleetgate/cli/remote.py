@@ -20,6 +20,7 @@ import click
 from fleetgate.cli.terminal import paint, wants_colour
 from fleetgate.config.environment import process_environment
 from fleetgate.config.load import load
+from fleetgate.config.names import seen_from_here
 from fleetgate.config.paths import directories, find_config
 from fleetgate.keys import MASTER_FILE
 from fleetgate.litellm_config import convert
@@ -127,10 +128,7 @@ def _find_url(environ: Mapping[str, str]) -> str:
     loaded = load(find_config(environ), environ, convert=convert)
     if loaded.settings is None:
         return DEFAULT_URL
-    address = loaded.settings.gateway.listen[0]
-    for everywhere in ("0.0.0.0:", "[::]:"):
-        address = address.replace(everywhere, "127.0.0.1:")
-    return f"http://{address}"
+    return f"http://{seen_from_here(loaded.settings.gateway.listen[0])}"
 
 
 def _find_key(environ: Mapping[str, str], key_file: Path | None) -> str:
@@ -295,13 +293,15 @@ def _print_plan(plan: Any) -> None:
         if step["because"]:
             limits.append(step["because"])
         click.echo(f"\nstep {number}: {step['pool']} ({', '.join([step['policy'], *limits])})")
-        if not step["candidates"]:
+        if not step["candidates"] and not step["unknown"]:
             click.echo("  nobody: nothing is known under this name")
         for row in step["candidates"]:
             mark, colour = _MARKS[row["verdict"]]
             position = f"{row['position']}." if row["position"] else mark
             name = paint(row["deployment"], colour, on=on)
             click.echo(f"  {position:<3}{name}: {row['text']}")
+        for pool in step["unknown"]:
+            click.echo(f"  ?  {paint(pool, 'dim', on=on)}: nothing is known under this name yet")
 
 
 _MARKS: Final = {

@@ -22,12 +22,13 @@ from fleetgate.app import App, Plan
 from fleetgate.cli.terminal import paint, wants_colour
 from fleetgate.config.environment import process_environment
 from fleetgate.config.load import Loaded, load
+from fleetgate.config.names import listen_address, seen_from_here
 from fleetgate.config.paths import Directories, directories, find_config
 from fleetgate.config.schema import Engine, Node, Settings
 from fleetgate.engines.detect import USUAL_PORTS, Found
 from fleetgate.engines.port import Ask
 from fleetgate.errors import AttemptFailed
-from fleetgate.http.listener import CannotListen, split_address
+from fleetgate.http.listener import CannotListen
 from fleetgate.keys import WEAK_LENGTH, master_key
 from fleetgate.litellm_config import convert
 from fleetgate.probes.inquiry import inquire
@@ -211,7 +212,7 @@ class Discovery:
         return self._demo_port is not None
 
     async def settings(self, app: App) -> Settings:
-        own = {split_address(address)[1] for address in self._base.gateway.listen}
+        own = {listen_address(address)[1] for address in self._base.gateway.listen}
         if self._demo_port is not None:
             own.add(self._demo_port)
         sightings = await scan(app.transports, self._ports, without=frozenset(own))
@@ -290,7 +291,7 @@ def _say_ready(app: App, discovery: Discovery, key_file: Path | None, seconds: f
     """What a person at a terminal wants to know now. Goes to stdout, apart from the log."""
     gateway = app.settings.gateway
     names = app.gateway.names.listed()
-    first = app.listening[0].replace("0.0.0.0", "127.0.0.1")  # noqa: S104  (shown, not bound)
+    first = seen_from_here(app.listening[0])
     lines = [f"Fleetgate {__version__} is ready on http://{first}{gateway.base_path}  ({seconds:.1f} s)", ""]
     engines = [engine.id for engine in app.fleet.engines.values()]
     none = "none yet: whatever starts on this machine joins by itself"

@@ -12,6 +12,7 @@ from fleetgate.config.names import (
     bare_host,
     engine_addresses,
     engine_names,
+    listen_address,
     model_name,
     url_address,
 )
@@ -34,16 +35,6 @@ _LOCAL_ENDINGS: Final = (
     ".svc",
 )
 _LOOPBACK_NAMES: Final = frozenset({"localhost", "localhost.localdomain"})
-
-
-def listen_address(text: str) -> tuple[str, int]:
-    """`127.0.0.1:4000`, `[::1]:4000` or `:4000` -> host and port. Raises ValueError."""
-    host, colon, port = text.strip().rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
-        raise ValueError(f"{text!r} has no port; write an address and a port, such as 127.0.0.1:4000")
-    if ":" in host and not host.startswith("["):
-        raise ValueError(f"{text!r} cannot be read; an IPv6 address stands in brackets, such as [::1]:4000")
-    return bare_host(host), int(port)
 
 
 def is_loopback(host: str) -> bool:

@@ -67,6 +67,22 @@ def url_address(url: str) -> Address:
     return Address(bare_host(parts.hostname), parts.port or (443 if parts.scheme == "https" else 80), path)
 
 
+def listen_address(text: str) -> tuple[str, int]:
+    """`127.0.0.1:4000`, `[::1]:4000` or `:4000` -> host and port. Raises ValueError."""
+    host, colon, port = text.strip().rpartition(":")
+    if not colon or not port.isascii() or not port.isdigit() or not 0 <= int(port) <= 65535:
+        raise ValueError(f"{text!r} has no port; write an address and a port, such as 127.0.0.1:4000")
+    if ":" in host and not host.startswith("["):
+        raise ValueError(f"{text!r} cannot be read; an IPv6 address stands in brackets, such as [::1]:4000")
+    return bare_host(host), int(port)
+
+
+def seen_from_here(listen: str) -> str:
+    """Where a caller on this host finds what listens at an address: no address means every one."""
+    host, port = listen_address(listen)
+    return str(Address({"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host), port))  # noqa: S104
+
+
 def bare_host(host: str) -> str:
     """Lower case and without the brackets of an IPv6 address."""
     return host.strip().removeprefix("[").removesuffix("]").lower()

@@ -21,7 +21,6 @@ from fleetgate.errors import AttemptFailed, FailureClass, Refused
 
 END: Final = b"data: [DONE]\n\n"
 JSON: Final = "application/json"
-EVENT_STREAM: Final = "text/event-stream"
 
 _FINISH: Final = re.compile(rb'finish_reason"\s*:\s*"')
 _USAGE: Final = re.compile(rb'"usage"\s*:\s*\{')

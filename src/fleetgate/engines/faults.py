@@ -72,6 +72,10 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> FailureCla
     """What any OpenAI-shaped upstream means by an error answer."""
     said = error_text(body)
     codes = frozenset(error_code(body)) - {""}
+    if (
+        status == 508
+    ):  # the request has come round to a gateway that it had passed: asking again goes round again
+        return FailureClass.BAD_REQUEST
     return (
         _by_account(status, headers, body, said, codes)
         or _by_request(status, said, codes)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from fleetgate.config import providers
 from fleetgate.config.checks import configured
-from fleetgate.config.names import bare_host, engine_names
+from fleetgate.config.names import bare_host, engine_names, model_id, model_name
 from fleetgate.domain import Model, Power
 from fleetgate.upstream.port import Target
 
@@ -153,8 +153,8 @@ def read_models(entries: tuple[ModelEntry, ...] | None) -> tuple[Model, ...] | N
         return None
     return tuple(
         Model(
-            id=entry.id or entry.name,
-            name=entry.name or entry.id,
+            id=model_id(entry),
+            name=model_name(entry),
             aliases=entry.aliases,
             does=entry.does,
             context=entry.context,

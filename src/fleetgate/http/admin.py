@@ -9,7 +9,7 @@ from fleetgate.gateway import verdicts
 from fleetgate.http.health import summary
 from fleetgate.http.inference import capability_named
 from fleetgate.http.table import Access, Row
-from fleetgate.routing.availability import detail, reason_against
+from fleetgate.routing.availability import detail, reason_against, state_of
 from fleetgate.routing.plan import explain as explain_route
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ def deployment_row(one: Deployment, now: float) -> dict[str, Any]:
         "engine": engine.id,
         "kind": engine.kind.name,
         "local": one.local,
-        "state": "ready" if reason is None and engine.alive else reason.code if reason else "unknown",
+        "state": state_of(one, reason).value,
+        "reason": reason.code if reason else "ok",
         "why": detail(one, reason, now) if reason else "",
         "presence": engine.node.presence.value,
         "remembered": engine.remembered,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 
+from fleetgate.config.names import listen_address
 from fleetgate.http.protocol import IDLE, make_protocol
 
 if TYPE_CHECKING:
@@ -21,14 +22,6 @@ class CannotListen(Exception):
     """An address cannot be bound; the message says why and what to do."""
 
 
-def split_address(text: str) -> tuple[str, int]:
-    """`host:port` or `[v6]:port`. Raises ValueError."""
-    host, colon, port = text.rpartition(":")
-    if not colon or not port.isdigit() or not 0 <= int(port) < 65536:
-        raise ValueError(f"not an address with a port: {text!r}")
-    return host.strip("[]"), int(port)
-
-
 def bound_address(written: str, listening: socket.socket) -> str:
     """The address as written, with its port in place of a 0."""
     return f"{written.rpartition(':')[0]}:{listening.getsockname()[1]}"
@@ -37,7 +30,7 @@ def bound_address(written: str, listening: socket.socket) -> str:
 def open_socket(text: str) -> socket.socket:
     """A listening socket. Raises CannotListen; `AddressMissing` when the address may still appear."""
     try:
-        host, port = split_address(text)
+        host, port = listen_address(text)
         family, kind, number, _, address = socket.getaddrinfo(
             host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]

@@ -9,9 +9,9 @@ ends.
 from __future__ import annotations
 
 from enum import Enum, auto
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from fleetgate.domain import Capability, Power, Presence
+from fleetgate.domain import Capability, Power, Presence, State
 from fleetgate.errors import FailureClass
 from fleetgate.health import Phase
 
@@ -38,7 +38,6 @@ class Reason(Enum):
     NOT_CAPABLE = ("not_capable", Kind.HARD, "it cannot do this kind of work")
     OTHER_SPACE = ("other_space", Kind.HARD, "its embeddings are not proven to be of the same space")
     NOT_LOCAL = ("not_local", Kind.HARD, "only own machines are allowed here")
-    TOO_SHORT = ("too_short", Kind.HARD, "its context is not larger")
     COOLING = ("cooling", Kind.EJECTED, "it failed and is cooling")
     ENGINE_DOWN = ("engine_down", Kind.EJECTED, "its engine refuses connections or failed")
     MISSING = ("missing", Kind.EJECTED, "its node should be on and does not answer")
@@ -113,6 +112,29 @@ def has_seat(candidate: Deployment) -> bool:
     """Whether its engine has a free place, as far as that is known."""
     slots = candidate.engine.slots
     return slots is None or candidate.engine.in_flight < slots
+
+
+def state_of(candidate: Deployment, reason: Reason | None) -> State:
+    """The state of a deployment, in the glossary's words; `reason` is what stands against it now."""
+    if reason is not None:
+        return _STATES.get(reason, State.READY)
+    return State.READY if candidate.engine.alive else State.UNKNOWN
+
+
+_STATES: Final = {
+    Reason.UNCONFIGURED: State.UNCONFIGURED,
+    Reason.LOADING: State.LOADING,
+    Reason.COOLING: State.COOLING,
+    Reason.BENCHED: State.COOLING,
+    Reason.LIMITED: State.COOLING,
+    Reason.PLANNED: State.DOWN,
+    Reason.MAINTENANCE: State.DOWN,
+    Reason.ASLEEP: State.DOWN,
+    Reason.REMOVED: State.DOWN,
+    Reason.ENGINE_DOWN: State.DOWN,
+    Reason.MISSING: State.DOWN,
+}
+"""Whoever is only busy, or asked for the wrong thing, is ready."""
 
 
 def detail(candidate: Deployment, reason: Reason, now: float) -> str:

@@ -127,13 +127,16 @@ class NameTable:
         """All deployments of several pools as one step. A pool's weight is shared among its own."""
         members: dict[str, Deployment] = {}
         weights: dict[str, float] = {}
+        unknown: list[str] = []
         for name in pools:
             found = self._members(name, depth)
+            if not found:
+                unknown.append(name)
             members.update((one.id, one) for one in found)
             for one in found if policy.split else ():
                 share = (policy.split or {}).get(name, 0.0) / len(found)
                 weights[one.id] = weights.get(one.id, 0.0) + share
-        return Step(" + ".join(pools), tuple(members.values()), weights=weights)
+        return Step(" + ".join(pools), tuple(members.values()), weights=weights, unknown=tuple(unknown))
 
     def _steps_of_entry(self, entry: StepEntry, chain: Policy, depth: int) -> tuple[Step, ...]:
         """One entry of a chain. A role inside brings its own steps; limits written here win."""
@@ -192,7 +195,7 @@ class NameTable:
             return (step,)
         return (
             replace(step, candidates=local, because="own machines first"),
-            replace(step, candidates=away, because="providers after own machines"),
+            replace(step, candidates=away, because="providers after own machines", unknown=()),
         )
 
 

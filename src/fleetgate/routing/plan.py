@@ -41,6 +41,8 @@ class Step:
     space: str | None = None
     """the one space of embeddings of the whole route; None: that of the step's first candidate"""
     because: str = ""
+    unknown: tuple[str, ...] = ()
+    """pools of it that stand for nothing yet, such as a model that no engine has told of"""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,6 +182,7 @@ def _explain_step(step: Step, capability: Capability, now: float, *, last: bool)
         "tries": step.tries,
         "on": sorted(one.value for one in step.on) if step.on is not None else None,
         "candidates": rows,
+        "unknown": list(step.unknown),
     }
 
 
