@@ -299,7 +299,7 @@ def test_a_machine_that_is_off_stays_known(tmp_path):
             assert "box" in answer["error"]["message"]
             assert headers["retry-after"]
             assert headers["x-should-retry"] == "false"
-            assert gateway.models()[f"box/a/{MODEL}"]["state"] == "asleep"
+            assert gateway.models()[f"box/a/{MODEL}"]["reason"] == "asleep"
 
 
 def test_an_engine_that_is_off_stays_known_and_comes_back(tmp_path):
@@ -311,7 +311,7 @@ def test_an_engine_that_is_off_stays_known_and_comes_back(tmp_path):
         gateway.start()
         row = gateway.models()[f"box/a/{MODEL}"]
         assert row["remembered"] is True
-        assert row["state"] == "engine_down"
+        assert (row["state"], row["reason"]) == ("down", "engine_down")
         status, headers, answer = chat(gateway.url)
         assert status == 503
         assert answer["error"]["class"] == "unsent_refused"
