@@ -85,6 +85,9 @@ class Engine:
     deployments: dict[str, Deployment] = field(default_factory=dict)
     """by their ids; two names may stand for one model of the engine"""
     in_flight: int = 0
+    orphans: list[float] = field(default_factory=list)
+    """seats whose callers left while the engine may still be at work, counted in `in_flight`: when each
+    is given up at the latest"""
 
     def path(self, path: str) -> str:
         """Where one of the kind's own paths lies at this address."""

@@ -10,6 +10,7 @@ from tests.support.live import Clock, deployment, engine
 from fleetgate.domain import Capability, Presence
 from fleetgate.fleet.seats import (
     LOAD_LIMIT,
+    ORPHAN_LIMIT,
     ROOM_UNKNOWN_SLOTS,
     Drained,
     NoCandidate,
@@ -410,3 +411,66 @@ async def live_through(slots, history):
     assert house.seats.waiting == 0
     assert not house.seats._rooms
     assert [one.in_flight for one in candidates] == [0] * len(candidates)
+
+
+# --- seats whose callers left ------------------------------------------------------------------------
+
+
+def at_work(slots=1):
+    """An engine that says how busy it is."""
+    one = deployment(slots=slots)
+    one.engine.slots_busy = slots
+    return one
+
+
+@pytest.mark.asyncio
+async def test_an_orphaned_seat_is_free_when_the_engine_says_that_it_is_idle():
+    one = at_work()
+    house = House(one)
+    asked = []
+    house.seats._look_wanted = asked.append
+    lease = await house.seat()
+    lease.release(orphaned=True)
+    assert (one.in_flight, one.engine.in_flight, asked) == (0, 1, [one.engine])
+    (waiter,) = await house.waiting("q")
+    house.seats.settle_orphans(one.engine, busy=1)
+    assert await is_done(waiter) == [False]
+    house.seats.settle_orphans(one.engine, busy=0)
+    assert await is_done(waiter) == [True]
+    waiter.result().release()
+    assert (one.engine.in_flight, one.engine.orphans) == (0, [])
+
+
+@pytest.mark.asyncio
+async def test_what_our_own_leases_explain_keeps_no_orphan():
+    one = at_work(slots=3)
+    house = House(one)
+    running, left, gone = [await house.seat() for _ in range(3)]
+    left.release(orphaned=True)
+    gone.release(orphaned=True)
+    house.seats.settle_orphans(one.engine, busy=2)
+    assert (one.engine.in_flight, len(one.engine.orphans)) == (2, 1)
+    house.seats.settle_orphans(one.engine, busy=1)
+    assert (one.engine.in_flight, len(one.engine.orphans)) == (1, 0)
+    running.release()
+    assert one.engine.in_flight == 0
+
+
+@pytest.mark.asyncio
+async def test_an_orphan_is_given_up_after_its_time_whatever_the_engine_says():
+    one = at_work()
+    house = House(one)
+    (await house.seat()).release(orphaned=True)
+    (waiter,) = await house.waiting("q", limit=100.0)
+    house.clock.pass_(ORPHAN_LIMIT + 1)
+    assert await is_done(waiter) == [True]
+    waiter.result().release()
+    assert one.engine.in_flight == 0
+
+
+@pytest.mark.asyncio
+async def test_an_engine_that_says_nothing_about_its_seats_has_no_orphans():
+    one = deployment(slots=1)
+    house = House(one)
+    (await house.seat()).release(orphaned=True)
+    assert (one.engine.in_flight, one.engine.orphans) == (0, [])

@@ -48,12 +48,13 @@ class Fleet:
         self._remember = remember
         self._recalled: dict[str, dict[str, Any]] = {}
         self._outcomes = Outcomes(random, report, self._want_catalogue)
-        self.seats = Seats(clock, random, call_later)
+        self.seats = Seats(clock, random, call_later, self._want_look)
         self.nodes: dict[str, Node] = {}
         self.engines: dict[str, Engine] = {}
         self.deployments: dict[str, Deployment] = {}
         self.names: NameTable | None = None
         self.on_catalogue_wanted: Callable[[Engine], None] | None = None
+        self.on_look_wanted: Callable[[Engine], None] | None = None
         self._settings: Settings | None = None
 
     # -- configuration ------------------------------------------------------------------------
@@ -175,18 +176,23 @@ class Fleet:
         if reading.sleeping is not None:
             for deployment in engine.deployments.values():
                 deployment.resident = not reading.sleeping
-        for name in ("slots_total", "slots_busy", "queue", "version"):
-            value = getattr(reading, name)
-            if value is not None:
-                setattr(engine, name, value)
-        if reading.context is not None:
-            for deployment in engine.deployments.values():
-                deployment.context = deployment.model.context or reading.context
+        self._read_facts(engine, reading)
         if reading.models is not None:
             self._read_models(engine, reading.models)
         if reading.resident is not None:
             self._read_resident(engine, reading)
         self.seats.changed()
+
+    def _read_facts(self, engine: Engine, reading: Reading) -> None:
+        for name in ("slots_total", "slots_busy", "queue", "version"):
+            value = getattr(reading, name)
+            if value is not None:
+                setattr(engine, name, value)
+        if reading.slots_busy is not None and engine.orphans:
+            self.seats.settle_orphans(engine, reading.slots_busy)
+        if reading.context is not None:
+            for deployment in engine.deployments.values():
+                deployment.context = deployment.model.context or reading.context
 
     def _alive(self, engine: Engine, reading: Reading, now: float) -> None:
         was = engine.alive
@@ -281,6 +287,10 @@ class Fleet:
 
     def _save(self, engine: Engine) -> None:
         self._remember(LEARNED, address_of(engine), document(engine))
+
+    def _want_look(self, engine: Engine) -> None:
+        if self.on_look_wanted is not None:
+            self.on_look_wanted(engine)
 
     def _want_catalogue(self, engine: Engine) -> None:
         if self.on_catalogue_wanted is not None:

@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from fleetgate.domain import Capability
-    from fleetgate.live import Deployment
+    from fleetgate.live import Deployment, Engine
 
 ROOM_PER_SLOT: Final = 2
 ROOM_UNKNOWN_SLOTS: Final = 16
 LOAD_LIMIT: Final = 300.0
 LOAD_LIMIT_PER_GIB: Final = 20.0
+ORPHAN_LIMIT: Final = 30.0
+"""Seconds after which a seat is free again whatever the engine says."""
 
 
 class NoCandidate(Exception):
@@ -57,10 +59,11 @@ class Lease:
         self.deployment = deployment
         self._seats: Seats | None = seats
 
-    def release(self) -> None:
+    def release(self, *, orphaned: bool = False) -> None:
+        """Give the seat back. `orphaned`: nobody waits any more, but the engine may still be at work."""
         seats, self._seats = self._seats, None
         if seats is not None:
-            seats.free(self.deployment)
+            seats.free(self.deployment, orphaned=orphaned)
 
     def give_back(self) -> None:
         """Release it unused: a trial that never began must not keep its breaker waiting for an outcome."""
@@ -128,10 +131,13 @@ class Seats:
         clock: Callable[[], float],
         random: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
+        look_wanted: Callable[[Engine], None] = lambda _engine: None,
     ) -> None:
+        """`look_wanted`: this engine should be asked soon how busy it is."""
         self._clock = clock
         self._random = random
         self._call_later = call_later
+        self._look_wanted = look_wanted
         self._turns: Counter[str] = Counter()
         self._rooms: dict[tuple[str, ...], _Room] = {}
         self._wake_at: float | None = None
@@ -151,11 +157,30 @@ class Seats:
             return lease
         return await self._wait(wish, limit)
 
-    def free(self, deployment: Deployment) -> None:
-        """A lease ended."""
+    def free(self, deployment: Deployment, *, orphaned: bool = False) -> None:
+        """A lease ended. The seat of an orphan stays taken until the engine says that it is idle."""
+        engine = deployment.engine
         deployment.in_flight -= 1
-        deployment.engine.in_flight -= 1
+        if orphaned and engine.slots_busy is not None:
+            engine.orphans.append(self._clock() + ORPHAN_LIMIT)
+            self._call_later(ORPHAN_LIMIT + 0.001, lambda: self.settle_orphans(engine))
+            self._look_wanted(engine)
+            return
+        engine.in_flight -= 1
         if self._rooms:
+            self.changed()
+
+    def settle_orphans(self, engine: Engine, busy: int | None = None) -> None:
+        """Free the seats of orphans that are over: those past their limit, and all but the `busy` ones
+        that the engine speaks of and no lease of ours explains."""
+        now = self._clock()
+        before = len(engine.orphans)
+        engine.orphans = [until for until in engine.orphans if until > now]
+        if busy is not None:
+            unexplained = max(0, busy - (engine.in_flight - before))
+            engine.orphans = engine.orphans[max(0, len(engine.orphans) - unexplained) :]
+        engine.in_flight -= before - len(engine.orphans)
+        if len(engine.orphans) < before and self._rooms:
             self.changed()
 
     def changed(self) -> None:

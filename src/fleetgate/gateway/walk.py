@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from fleetgate import retry
 from fleetgate.domain import Attempt, Capability
@@ -53,6 +53,10 @@ class StepState:
     tried: set[Deployment]
     again: Deployment | None = None
     """the candidate to ask once more on a fresh connection"""
+
+
+_LEFT_AT_WORK: Final = frozenset({"cancelled", FailureClass.FIRST_TOKEN_TIMEOUT.value})
+"""Outcomes after which an engine may go on computing for nobody."""
 
 
 class Walk:
@@ -216,7 +220,7 @@ class Walk:
             failure = failure or self._stalled
             outcome = failure.failure.value if failure is not None else outcome
             self._account(deployment, failure, first, told=outcome)
-            lease.release()
+            lease.release(orphaned=outcome in _LEFT_AT_WORK)
             self.attempts.append(
                 Attempt(
                     deployment.id,

@@ -15,6 +15,8 @@ SLOWEST: Final = 60.0
 ASLEEP: Final = 10.0
 """A machine that may be off is back in rotation within 15 s of its engine answering."""
 LOADING: Final = 1.0
+ORPHANS: Final = 2.0
+"""Not faster: llama.cpp looks for a caller who left only after a second without other work."""
 SPREAD: Final = 0.2
 CATALOGUE: Final = 60.0
 
@@ -23,6 +25,8 @@ def pause(engine: Engine, failures: int, jitter: float) -> float:
     """Seconds until the next probe."""
     if engine.loading:
         base = LOADING
+    elif engine.orphans:
+        base = min(ORPHANS, engine.every)
     elif engine.node.presence is Presence.ASLEEP or (failures and engine.node.power is not Power.ALWAYS):
         base = ASLEEP
     else:

@@ -52,6 +52,7 @@ class Probes:
         self._scrub = scrub
         self._probers: dict[str, _Prober] = {}
         fleet.on_catalogue_wanted = self._catalogue_wanted
+        fleet.on_look_wanted = self._look_wanted
 
     def follow(self) -> None:
         """Match the probers to the fleet's engines: at start and after each reload."""
@@ -82,6 +83,11 @@ class Probes:
 
     def _is_current(self, engine_id: str, prober: _Prober) -> bool:
         return self._fleet.engines.get(engine_id) is prober.engine
+
+    def _look_wanted(self, engine: Engine) -> None:
+        prober = self._probers.get(engine.id)
+        if prober is not None:
+            prober.kick()
 
     def _catalogue_wanted(self, engine: Engine) -> None:
         prober = self._probers.get(engine.id)
