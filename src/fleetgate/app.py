@@ -24,13 +24,19 @@ from fleetgate.errors import FailureClass
 from fleetgate.fleet.fleet import LEARNED, Fleet
 from fleetgate.gateway.gateway import Gateway
 from fleetgate.http import admin, health, inference
+from fleetgate.http import keys as key_routes
 from fleetgate.http.door import Door
 from fleetgate.http.listener import AddressMissing, Listener, bound_address, make_listener, open_socket
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
-from fleetgate.keys import Keys
+from fleetgate.keys.master import pepper
+from fleetgate.keys.owner import Issued, Keys
+from fleetgate.keys.people import People
+from fleetgate.keys.registry import Registry
+from fleetgate.keys.ring import Ring
 from fleetgate.litellm_config import convert
 from fleetgate.probes.probes import Probes
+from fleetgate.store import access
 from fleetgate.upstream.transports import Transports
 
 if TYPE_CHECKING:
@@ -100,7 +106,12 @@ class App:
         self._store = store
         self._telemetry = telemetry
         self._log = telemetry.logger("fleetgate")
-        self._keys = Keys(master)
+        ring = Ring()
+        issued = Issued(store, pepper(store.path.parent), ring, time.monotonic, time.time)  # noqa: TID251  (expiry)
+        self.keys = Keys(master, issued)
+        ring.confirm(store.ask(access.epoch), time.monotonic())
+        registry = Registry(issued, secrets.token_bytes)
+        people = People(store, time.time)  # noqa: TID251  (dates rows)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._confirmed = asyncio.Event()
@@ -146,7 +157,12 @@ class App:
         self.status = Status(__version__, time.monotonic())
         self.surface = Surface(
             self.gateway,
-            [*inference.rows(), *health.rows(self.status), *admin.rows(self.status)],
+            [
+                *inference.rows(),
+                *health.rows(self.status),
+                *admin.rows(self.status, registry.principal),
+                *key_routes.rows(registry, people),
+            ],
             self.report,
         )
         self.status.store_healthy = lambda: store.healthy
@@ -168,6 +184,7 @@ class App:
         listener = make_listener(self.surface, self.settings.gateway.header_read)
         serving = self.supervisor.spawn(listener.serve(sockets))
         self._begin_watching()
+        self.supervisor.spawn(self.keys.follow())
         ready(self)
         self.report("ready", listen=list(self.listening), version=__version__)
         stopped = self.supervisor.spawn(_wait(self._stopping))
@@ -242,6 +259,7 @@ class App:
         self.fleet.save_all()
         await self.supervisor.close()
         await self.transports.close()
+        await self.keys.save()
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self._telemetry.close)
 
@@ -253,7 +271,7 @@ class App:
         for plan in self.fleet.configure(settings):
             if plan.key:
                 self._telemetry.redactor.add(plan.key)
-        self.surface.configure(Door(settings.gateway, self._keys), settings.gateway.base_path)
+        self.surface.configure(Door(settings.gateway, self.keys), settings.gateway.base_path)
         if loaded is not None:
             self.status.fingerprint = loaded.fingerprint
             self.status.sources = tuple(str(path) for path in loaded.sources)

@@ -27,7 +27,7 @@ from fleetgate.config.schema import Engine, Node, Settings
 from fleetgate.engines.port import Ask
 from fleetgate.errors import AttemptFailed
 from fleetgate.http.listener import CannotListen, split_address
-from fleetgate.keys import WEAK_LENGTH, master_key
+from fleetgate.keys.master import WEAK_LENGTH, master_key
 from fleetgate.litellm_config import convert
 from fleetgate.probes.inquiry import inquire
 from fleetgate.probes.scan import scan

@@ -1,4 +1,4 @@
-"""The admin API: what the gateway knows, as JSON. Needs the master key, in open mode too."""
+"""The admin API: what the gateway knows, as JSON. Needs a key, in open mode too."""
 
 from __future__ import annotations
 
@@ -13,14 +13,21 @@ from fleetgate.routing.availability import detail, reason_against
 from fleetgate.routing.plan import explain as explain_route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from fleetgate.domain import Principal
     from fleetgate.http.call import Call
     from fleetgate.http.status import Status
     from fleetgate.live import Deployment, Engine
 
 
-def rows(status: Status) -> Iterator[Row]:
+def rows(status: Status, principal_of: Callable[[str], Awaitable[Principal]]) -> Iterator[Row]:
+    """`principal_of` tells whom a key stands for, by the key's id or alias."""
+
+    async def explain(call: Call) -> None:
+        key = call.query().get("key", "")
+        await _explain(call, await principal_of(key) if key else None)
+
     async def state(call: Call) -> None:
         await call.json(summary(call, status))
 
@@ -42,17 +49,23 @@ def rows(status: Status) -> Iterator[Row]:
         outcome = await status.reload()
         await call.json(outcome, 200 if outcome["applied"] else 409)
 
-    admin = Access.ADMIN
-    yield Row("GET", "/admin/api/explain", admin, explain, "The plan for `?model=`, and `?capability=`.")
-    yield Row("GET", "/admin/api/models", admin, models, "Every deployment with its state.")
-    yield Row("GET", "/admin/api/status", admin, state, "Counts, and what is degraded.")
-    yield Row("GET", "/admin/api/config", admin, configuration, "Settings in effect, with their origins.")
+    look = Access.VIEWER
+    plan = "The plan for `?model=` and `?capability=`; `?key=` as a key may use it."
+    yield Row("GET", "/admin/api/explain", look, explain, plan)
+    yield Row("GET", "/admin/api/models", look, models, "Every deployment with its state.")
+    yield Row("GET", "/admin/api/status", look, state, "Counts, and what is degraded.")
+    yield Row("GET", "/admin/api/config", look, configuration, "Settings in effect, with their origins.")
     yield Row(
-        "POST", "/admin/api/reload", admin, reload, "Read the configuration again and apply it.", audited=True
+        "POST",
+        "/admin/api/reload",
+        Access.ADMIN,
+        reload,
+        "Read the configuration again and apply it.",
+        audited=True,
     )
 
 
-async def explain(call: Call) -> None:
+async def _explain(call: Call, principal: Principal | None) -> None:
     query = call.query()
     name = query.get("model", "")
     if not name:
@@ -62,7 +75,12 @@ async def explain(call: Call) -> None:
     if route is None:
         raise verdicts.unknown_model(name, gateway.names.near(name))
     capability = capability_named(query.get("capability", ""))
-    await call.json(explain_route(route, capability, gateway.clock(), gateway.instance))
+    objection = None
+    if principal is not None:
+        if not gateway.permissions.may_ask(principal, route):
+            raise verdicts.not_allowed(name)
+        objection = gateway.permissions.objection(principal, route)
+    await call.json(explain_route(route, capability, gateway.clock(), gateway.instance, objection))
 
 
 async def models(call: Call) -> None:
