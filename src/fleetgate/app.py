@@ -29,8 +29,8 @@ from fleetgate.http.door import Door
 from fleetgate.http.listener import AddressMissing, Listener, bound_address, make_listener, open_socket
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
-from fleetgate.keys.master import pepper
-from fleetgate.keys.owner import Issued, Keys
+from fleetgate.keys.master import PEPPER_FILE, pepper
+from fleetgate.keys.owner import Issued, Keys, digest
 from fleetgate.keys.people import People
 from fleetgate.keys.registry import Registry
 from fleetgate.keys.ring import Ring
@@ -107,7 +107,14 @@ class App:
         self._telemetry = telemetry
         self._log = telemetry.logger("fleetgate")
         ring = Ring()
-        issued = Issued(store, pepper(store.path.parent), ring, time.monotonic, time.time)  # noqa: TID251  (expiry)
+        seasoning = pepper(store.path.parent)
+        mark = digest(seasoning, b"which pepper").hex()[:16]
+        if store.get_or_create("pepper", lambda: mark) != mark:
+            text = (
+                f"{PEPPER_FILE} is not the one that keys were made with: they do not count until it is back"
+            )
+            self.report("pepper_changed", "error", text=text)
+        issued = Issued(store, seasoning, ring, time.monotonic, time.time)  # noqa: TID251  (expiry)
         self.keys = Keys(master, issued)
         ring.confirm(store.ask(access.epoch), time.monotonic())
         registry = Registry(issued, secrets.token_bytes)

@@ -112,15 +112,15 @@ def _decoded(status: int, body: bytes, url: str) -> Any:
         value = json.loads(body)
     except ValueError:
         end(EXIT_UNREACHABLE, f"{url} does not answer like a Fleetgate (status {status})")
-    if status in (401, 403):
+    if status == 401:
         end(EXIT_KEY, "the key is refused: set FLEETGATE_KEY, or use --key-file with the master key's file")
     if status == 409:
         return value
     if status >= 400:
-        message = (
-            value.get("error", {}).get("message", f"status {status}") if isinstance(value, dict) else status
-        )
-        end(EXIT_TRY_LATER if status in (429, 503) else EXIT_PROBLEM, str(message))
+        error = value.get("error") if isinstance(value, dict) else None
+        message = error.get("message") if isinstance(error, dict) else None
+        code = EXIT_KEY if status == 403 else EXIT_TRY_LATER if status in (429, 503) else EXIT_PROBLEM
+        end(code, str(message or f"status {status}"))
     return value
 
 

@@ -162,16 +162,6 @@ def next_epoch(connection: Connection) -> int:
     return number
 
 
-def kept(connection: Connection, name: str, value: str) -> str:
-    """The value under a name in `meta`: the one that is there, else this one from now on."""
-    query = select(meta.c.value).where(meta.c.name == name)
-    found = connection.execute(query).scalar()
-    if found is None:
-        connection.execute(insert(meta).values(name=name, value=value))
-        return value
-    return str(found)
-
-
 # Users and teams
 
 
