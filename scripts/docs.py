@@ -169,7 +169,12 @@ def routes() -> str:
     """The route table."""
     status = Status("", 0.0)
     nobody: Any = None
-    rows = [*inference.rows(), *health.rows(status), *admin.rows(status, nobody), *keys.rows(nobody, nobody)]
+    rows = [
+        *inference.rows(),
+        *health.rows(status),
+        *admin.rows(status, nobody, nobody),
+        *keys.rows(nobody, nobody),
+    ]
     templates = {(row.method, row.template) for row in rows}
     lines = []
     for row in rows:

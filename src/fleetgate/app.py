@@ -20,7 +20,7 @@ from fleetgate.config.load import Loaded, load
 from fleetgate.config.reload import Apply, Hold, decide
 from fleetgate.config.watch import Watch
 from fleetgate.engines.kinds import KINDS
-from fleetgate.errors import FailureClass
+from fleetgate.errors import FailureClass, Refused
 from fleetgate.fleet.fleet import LEARNED, Fleet
 from fleetgate.gateway.gateway import Gateway
 from fleetgate.http import admin, health, inference
@@ -46,6 +46,7 @@ if TYPE_CHECKING:
 
     from fleetgate.config.schema import Settings
     from fleetgate.domain import Entry
+    from fleetgate.keys.changes import Actor
     from fleetgate.store.database import Store
     from fleetgate.telemetry import Telemetry
 
@@ -117,7 +118,7 @@ class App:
         issued = Issued(store, seasoning, ring, time.monotonic, time.time)  # noqa: TID251  (expiry)
         self.keys = Keys(master, issued)
         ring.confirm(store.ask(access.epoch), time.monotonic())
-        registry = Registry(issued, secrets.token_bytes)
+        registry = self.registry = Registry(issued, secrets.token_bytes)
         people = People(store, time.time)  # noqa: TID251  (dates rows)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -167,7 +168,7 @@ class App:
             [
                 *inference.rows(),
                 *health.rows(self.status),
-                *admin.rows(self.status, registry.principal),
+                *admin.rows(self.status, registry.principal, self._note),
                 *key_routes.rows(registry, people),
             ],
             self.report,
@@ -347,6 +348,15 @@ class App:
             if settings != self.settings:
                 self._configure(settings, None)
                 self.probes.follow()
+
+    async def _note(
+        self, actor: Actor, action: str, subject: str, before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        """A line of the trail for what happens outside of the database, which need not work for that."""
+        try:
+            await self.registry.note(actor, action, subject, before, after)
+        except Refused as refused:
+            self.report("audit_failed", "error", action=action, who=actor.who, text=refused.message)
 
     def _record(self, entry: Entry) -> None:
         self._store.post(entry)

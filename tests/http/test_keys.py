@@ -16,6 +16,8 @@ from tests.support.gateway import (
 )
 from tests.support.upstreams import respond_json, stream_sse
 
+from fleetgate.store.failures import StoreError, Trouble
+
 pytestmark = pytest.mark.asyncio
 
 KEYS = "/admin/api/keys"
@@ -237,6 +239,24 @@ async def test_an_administrators_day(tmp_path):
         below = trail[-1]["number"]
         older = await ask(gateway, "GET", f"/admin/api/audit?below={below}", None, viewer)
         assert [row["action"] for row in older.json()["rows"]] == ["key.create"] * 3
+
+
+async def test_a_reload_is_in_the_trail(tmp_path):
+    async with running_gateway(settings(), tmp_path) as gateway:
+        for body in ({"wait": "5s"}, {"wait": "6s"}):
+            gateway.config.write_text(settings(gateway=body))
+            assert (await ask(gateway, "POST", "/admin/api/reload")).json()["applied"]
+        row, *_ = (await ask(gateway, "GET", "/admin/api/audit")).json()["rows"]
+        assert (row["action"], row["who"]) == ("config.reload", "master")
+        assert row["before"]["fingerprint"] != row["after"]["fingerprint"]
+
+        async def fails(_act, _patience):
+            raise StoreError(Trouble.FULL, "the disk is full")
+
+        gateway.store.change = fails
+        assert (await ask(gateway, "POST", "/admin/api/reload")).json()["applied"]
+        await gateway.logged("audit_failed", action="config.reload")
+        del gateway.store.change
 
 
 async def test_a_lost_pepper_is_reported(tmp_path):

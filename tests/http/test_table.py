@@ -87,7 +87,7 @@ def test_an_argument_ends_before_a_verb():
 def every_row():
     status = Status("1", 0.0)
     return RouteTable(
-        [*inference.rows(), *health.rows(status), *admin.rows(status, None), *keys.rows(None, None)]
+        [*inference.rows(), *health.rows(status), *admin.rows(status, None, None), *keys.rows(None, None)]
     ).rows
 
 

@@ -131,7 +131,7 @@ def listed(
             row["team"] or NONE,
             row["last_used_at"] or "never",
             row["expires_at"] or "never",
-            " ".join(row["names"]) or "everything",
+            NONE if row["kind"] == "viewer" else " ".join(row["names"]) or "everything",
         )
         for row in document["rows"]
     ]

@@ -8,6 +8,7 @@ from fleetgate.errors import Refused, Source
 from fleetgate.gateway import verdicts
 from fleetgate.http.health import summary
 from fleetgate.http.inference import capability_named
+from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
 from fleetgate.routing.availability import detail, reason_against
 from fleetgate.routing.plan import explain as explain_route
@@ -18,11 +19,16 @@ if TYPE_CHECKING:
     from fleetgate.domain import Principal
     from fleetgate.http.call import Call
     from fleetgate.http.status import Status
+    from fleetgate.keys.changes import Actor
     from fleetgate.live import Deployment, Engine
 
 
-def rows(status: Status, principal_of: Callable[[str], Awaitable[Principal]]) -> Iterator[Row]:
-    """`principal_of` tells whom a key stands for, by the key's id or alias."""
+def rows(
+    status: Status,
+    principal_of: Callable[[str], Awaitable[Principal]],
+    note: Callable[[Actor, str, str, dict[str, Any], dict[str, Any]], Awaitable[None]],
+) -> Iterator[Row]:
+    """`principal_of` tells whom a key stands for, by its id or alias; `note` writes a line of the trail."""
 
     async def explain(call: Call) -> None:
         key = call.query().get("key", "")
@@ -46,7 +52,11 @@ def rows(status: Status, principal_of: Callable[[str], Awaitable[Principal]]) ->
     async def reload(call: Call) -> None:
         if status.reload is None:
             raise Refused(409, "no_file", "there is no configuration file to read", source=Source.GATEWAY)
+        before = {"fingerprint": status.fingerprint}
         outcome = await status.reload()
+        if outcome["applied"]:
+            after = {"fingerprint": status.fingerprint, "changes": outcome["changes"]}
+            await note(actor(call), "config.reload", "configuration", before, after)
         await call.json(outcome, 200 if outcome["applied"] else 409)
 
     look = Access.VIEWER

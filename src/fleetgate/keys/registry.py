@@ -112,6 +112,13 @@ class Registry:
     async def trail(self, limit: int, below: int | None) -> list[access.AuditRow]:
         return await read(self._issued.store, lambda connection: access.trail(connection, limit, below))
 
+    async def note(
+        self, actor: Actor, action: str, subject: str, before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        """A line of the trail about something that is not in the database."""
+        line = Note(actor, self._now(), action, subject)
+        await change(self._issued.store, lambda connection: line.write(connection, before, after))
+
     def view(self, row: KeyRow) -> dict[str, Any]:
         """A key as people see it."""
         return {**_facts(row), "state": self._state(row), "last_used_at": moment(row.last_used_at)}
