@@ -38,7 +38,7 @@ from fleetgate.http import inference
 from fleetgate.http.call import Call
 from fleetgate.http.door import Door, read_head, read_headers
 from fleetgate.http.surface import Surface
-from fleetgate.keys import Keys
+from fleetgate.keys.owner import Keys
 from fleetgate.routing import policies
 from fleetgate.routing.plan import sort
 from fleetgate.store.database import Store

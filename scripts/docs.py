@@ -19,7 +19,7 @@ from fleetgate.config import declaration
 from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.schema import Settings
 from fleetgate.errors import TABLE, Row
-from fleetgate.http import admin, health, inference
+from fleetgate.http import admin, health, inference, keys
 from fleetgate.http.status import Status
 
 if TYPE_CHECKING:
@@ -168,7 +168,13 @@ def _ask_options() -> Iterator[str]:
 def routes() -> str:
     """The route table."""
     status = Status("", 0.0)
-    rows = [*inference.rows(), *health.rows(status), *admin.rows(status)]
+    nobody: Any = None
+    rows = [
+        *inference.rows(),
+        *health.rows(status),
+        *admin.rows(status, nobody, nobody),
+        *keys.rows(nobody, nobody),
+    ]
     templates = {(row.method, row.template) for row in rows}
     lines = []
     for row in rows:
@@ -181,7 +187,8 @@ def routes() -> str:
         "Everything the gateway answers; a path that is not here does not exist. `HEAD` works where `GET`",
         "does. Under `base_path` every route works with the prefix present or stripped.\n",
         "Access: *anyone* needs no key (address rules still apply); *caller* needs a key, or nothing in open",
-        "mode; *admin* needs the master key, in open mode too.\n",
+        "mode; *viewer* needs a viewer key, an admin key or the master key, *admin* one of the last two, in",
+        "open mode too.\n",
         "| method | path | access | answers | while draining | without its database |",
         "| --- | --- | --- | --- | --- | --- |", *lines, "",
     ])  # fmt: skip

@@ -20,17 +20,23 @@ from fleetgate.config.load import Loaded, load
 from fleetgate.config.reload import Apply, Hold, decide
 from fleetgate.config.watch import Watch
 from fleetgate.engines.kinds import KINDS
-from fleetgate.errors import FailureClass
+from fleetgate.errors import FailureClass, Refused
 from fleetgate.fleet.fleet import LEARNED, Fleet
 from fleetgate.gateway.gateway import Gateway
 from fleetgate.http import admin, health, inference
+from fleetgate.http import keys as key_routes
 from fleetgate.http.door import Door
 from fleetgate.http.listener import AddressMissing, Listener, bound_address, make_listener, open_socket
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
-from fleetgate.keys import Keys
+from fleetgate.keys.master import PEPPER_FILE, pepper
+from fleetgate.keys.owner import Issued, Keys, digest
+from fleetgate.keys.people import People
+from fleetgate.keys.registry import Registry
+from fleetgate.keys.ring import Ring
 from fleetgate.litellm_config import convert
 from fleetgate.probes.probes import Probes
+from fleetgate.store import access
 from fleetgate.upstream.transports import Transports
 
 if TYPE_CHECKING:
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
 
     from fleetgate.config.schema import Settings
     from fleetgate.domain import Entry
+    from fleetgate.keys.changes import Actor
     from fleetgate.store.database import Store
     from fleetgate.telemetry import Telemetry
 
@@ -100,7 +107,19 @@ class App:
         self._store = store
         self._telemetry = telemetry
         self._log = telemetry.logger("fleetgate")
-        self._keys = Keys(master)
+        ring = Ring()
+        seasoning = pepper(store.path.parent)
+        mark = digest(seasoning, b"which pepper").hex()[:16]
+        if store.get_or_create("pepper", lambda: mark) != mark:
+            text = (
+                f"{PEPPER_FILE} is not the one that keys were made with: they do not count until it is back"
+            )
+            self.report("pepper_changed", "error", text=text)
+        issued = Issued(store, seasoning, ring, time.monotonic, time.time)  # noqa: TID251  (expiry)
+        self.keys = Keys(master, issued)
+        ring.confirm(store.ask(access.epoch), time.monotonic())
+        registry = self.registry = Registry(issued, secrets.token_bytes)
+        people = People(store, time.time)  # noqa: TID251  (dates rows)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._confirmed = asyncio.Event()
@@ -148,7 +167,12 @@ class App:
         self.status = Status(__version__, time.monotonic())
         self.surface = Surface(
             self.gateway,
-            [*inference.rows(), *health.rows(self.status), *admin.rows(self.status)],
+            [
+                *inference.rows(),
+                *health.rows(self.status),
+                *admin.rows(self.status, registry.principal, self._note),
+                *key_routes.rows(registry, people),
+            ],
             self.report,
         )
         self.status.store_healthy = lambda: store.healthy
@@ -170,6 +194,7 @@ class App:
         listener = make_listener(self.surface, self.settings.gateway.header_read)
         serving = self.supervisor.spawn(listener.serve(sockets))
         self._begin_watching()
+        self.supervisor.spawn(self.keys.follow())
         ready(self)
         self.report("ready", listen=list(self.listening), version=__version__)
         stopped = self.supervisor.spawn(_wait(self._stopping))
@@ -244,6 +269,7 @@ class App:
         self.fleet.save_all()
         await self.supervisor.close()
         await self.transports.close()
+        await self.keys.save()
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self._telemetry.close)
 
@@ -255,7 +281,7 @@ class App:
         for plan in self.fleet.configure(settings):
             if plan.key:
                 self._telemetry.redactor.add(plan.key)
-        self.surface.configure(Door(settings.gateway, self._keys), settings.gateway.base_path)
+        self.surface.configure(Door(settings.gateway, self.keys), settings.gateway.base_path)
         if loaded is not None:
             self.status.fingerprint = loaded.fingerprint
             self.status.sources = tuple(str(path) for path in loaded.sources)
@@ -324,6 +350,15 @@ class App:
             if settings != self.settings:
                 self._configure(settings, None)
                 self.probes.follow()
+
+    async def _note(
+        self, actor: Actor, action: str, subject: str, before: dict[str, Any], after: dict[str, Any]
+    ) -> None:
+        """A line of the trail for what happens outside of the database, which need not work for that."""
+        try:
+            await self.registry.note(actor, action, subject, before, after)
+        except Refused as refused:
+            self.report("audit_failed", "error", action=action, who=actor.who, text=refused.message)
 
     def _record(self, entry: Entry) -> None:
         self._store.post(entry)

@@ -89,12 +89,33 @@ class Usage:
     estimated: bool = False
 
 
+class KeyKind(StrEnum):
+    """What a key is for."""
+
+    CALLER = "caller"
+    """asks models"""
+    VIEWER = "viewer"
+    """reads the admin API and changes nothing"""
+    ADMIN = "admin"
+    """everything"""
+
+
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who asks. `admin` may use the admin API."""
+    """Who asks: a key, and the user and the team it belongs to."""
 
     id: str
-    admin: bool = False
+    kind: KeyKind = KeyKind.CALLER
+    user: str | None = None
+    team: str | None = None
+    names: tuple[str, ...] = ()
+    """patterns of the names it may ask for; empty: every name"""
+    only_local: bool = False
+    """its key could not be confirmed lately: nothing that costs money"""
+
+    @property
+    def admin(self) -> bool:
+        return self.kind is KeyKind.ADMIN
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,3 +156,8 @@ class Entry:
     bytes_in: int = 0
     bytes_out: int = 0
     note: str = ""
+    user: str | None = None
+    """whose key it was"""
+    team: str | None = None
+    end_user: str | None = None
+    """for whom the caller asked, in its own words"""

@@ -141,9 +141,9 @@ async def test_kill_follows_term_and_takes_the_whole_group(tmp_path: Path) -> No
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(one.run())
         await one.ready()
+        below = os.pidfd_open(int(said.read_text()))
         await one.stop()
-    below = int(said.read_text())
-    assert not _alive(below)
+    await _ended(below)
 
 
 @pytest.mark.asyncio
@@ -191,6 +191,18 @@ def test_attaching_to_a_parent_that_is_gone_ends_the_process() -> None:
 
 def test_waiting_for_the_end_of_a_parent_that_is_gone_returns() -> None:
     leash.wait_for_end(1 if os.getppid() != 1 else 2)
+
+
+async def _ended(process: int) -> None:
+    """Wait for the end of a process that is not ours to reap: a signal is sent before it has worked."""
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(process, over.set)
+    try:
+        async with asyncio.timeout(10):
+            await over.wait()
+    finally:
+        loop.remove_reader(process)
+        os.close(process)
 
 
 def _alive(pid: int) -> bool:

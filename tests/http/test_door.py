@@ -5,7 +5,7 @@ from fleetgate.errors import Refused
 from fleetgate.http.call import Call
 from fleetgate.http.door import Door, host_name, new_request_id, read_head, read_headers
 from fleetgate.http.table import Access, Row
-from fleetgate.keys import ANYBODY, MASTER, Keys
+from fleetgate.keys.owner import ANYBODY, MASTER, Keys
 
 KEY = "fg_master_abcdefghijklmnop"
 

@@ -19,21 +19,57 @@ KEYS = {
     "master key": {"authorization": f"Bearer {MASTER_KEY}"},
     "master key, other header": {"x-api-key": MASTER_KEY},
 }
-RIGHT = {"master key", "master key, other header"}
+ISSUED = {
+    "caller": {},
+    "viewer": {"kind": "viewer"},
+    "admin": {"kind": "admin"},
+    "expired": {"kind": "admin", "expires_in": "0s"},
+    "disabled": {"kind": "admin", "enabled": False},
+    "revoked": {"kind": "admin"},
+}
+MASTER = {"master key", "master key, other header"}
+OPENS = {
+    Access.CALLER: {*MASTER, "caller", "admin"},
+    Access.VIEWER: {*MASTER, "viewer", "admin"},
+    Access.ADMIN: {*MASTER, "admin"},
+}
 BODY = json.dumps({"model": "m", "messages": [], "input": "x", "prompt": "x"}).encode()
 
 
 def target(row):
     """A path of the row that succeeds for whoever may use it."""
     path = row.template.partition("{")[0] + ("m" if "{" in row.template else "")
+    path += row.template.partition("}")[2]
     return f"{path}?model=m" if path.endswith("/explain") else path
 
 
-def declared(access, auth, key):
+def reached(row):
+    """What is answered behind the door: there is no key `m`, and `BODY` is no form of the admin API."""
+    if "{" in row.template and row.template.startswith("/admin") and not row.template.endswith("rotate"):
+        return 400 if row.method == "PATCH" else 404
+    changes_keys = row.template.startswith(("/admin/api/keys", "/admin/api/users", "/admin/api/teams"))
+    return 400 if changes_keys and row.method != "GET" else 200
+
+
+def declared(row, auth, key):
     """What the row's access and the mode say."""
-    if access is Access.ANYONE or key in RIGHT or (access is Access.CALLER and auth == "open"):
-        return 200
-    return 401
+    access = row.access
+    if access is Access.ANYONE or key in OPENS[access] or (access is Access.CALLER and auth == "open"):
+        return reached(row)
+    return 403 if key in {"caller", "viewer"} else 401
+
+
+async def issue(gateway):
+    """A key of every kind and in every state, as headers."""
+    found = {}
+    for name, members in ISSUED.items():
+        form = json.dumps({"alias": name, **members}).encode()
+        made = await ask(gateway, "POST", "/admin/api/keys", KEYS["master key"], form)
+        assert made.status == 201
+        found[name] = {"authorization": f"Bearer {made.json()['secret']}"}
+    revoked = await ask(gateway, "POST", "/admin/api/keys/revoked/revoke", KEYS["master key"])
+    assert revoked.json()["key"]["state"] == "revoked"
+    return found
 
 
 def engine():
@@ -44,9 +80,9 @@ def written(upstream, auth, **gateway):
     return settings(gateway={"auth": auth, **gateway}, nodes={"box": node_at(upstream)})
 
 
-async def ask(gateway, method, path, headers):
-    body = BODY if method == "POST" else b""
-    extra = {"content-type": "application/json"} if body else {}
+async def ask(gateway, method, path, headers, body=BODY):
+    body = body if method in {"POST", "PATCH"} else b""
+    extra = {"content-type": "application/json"} if method not in {"GET", "HEAD"} else {}
     host = {"host": f"127.0.0.1:{gateway.port}"}
     async with gateway.caller() as caller:
         await caller.ask(method, path, {**host, **extra, **headers}, body)
@@ -58,15 +94,44 @@ async def ask(gateway, method, path, headers):
 async def test_every_row_with_every_key(auth, tmp_path):
     async with engine() as upstream, running_gateway(written(upstream, auth), tmp_path) as gateway:
         found, wanted = {}, {}
+        everybody = {**KEYS, **await issue(gateway)}
         for row in gateway.app.surface.table.rows:
-            for name, headers in KEYS.items():
+            for name, headers in everybody.items():
                 reply = await ask(gateway, row.method, target(row), headers)
                 found[row.method, row.template, name] = reply.status
-                wanted[row.method, row.template, name] = declared(row.access, auth, name)
+                wanted[row.method, row.template, name] = declared(row, auth, name)
                 assert reply.header("x-fleetgate-instance") == gateway.app.gateway.instance
                 assert reply.header("x-request-id")
                 assert MASTER_KEY not in reply.body.decode()
+                assert headers.get("authorization", "-" * 99)[7:] not in reply.body.decode()
         assert found == wanted
+
+
+@pytest.mark.parametrize("auth", ["keys", "open"])
+async def test_every_row_while_the_database_is_down(auth, tmp_path):
+    """Keys that were known go on; a key that was not is let in nowhere."""
+    async with engine() as upstream, running_gateway(written(upstream, auth), tmp_path) as gateway:
+        issued = await issue(gateway)
+        unseen = json.dumps({"alias": "unseen", "kind": "admin"}).encode()
+        made = await ask(gateway, "POST", "/admin/api/keys", KEYS["master key"], unseen)
+        unseen = {"authorization": f"Bearer {made.json()['secret']}"}
+        gateway.app.keys._issued.ring._drop(made.json()["key"]["id"])  # as in a gateway that was restarted
+        gateway.store._reading.dispose()
+        gateway.store.path.rename(tmp_path / "away.db")
+        await gateway.app.keys.poll()
+        for row in gateway.app.surface.table.rows:
+            if row.access is Access.ANYONE:
+                continue
+            everybody = row.access is Access.CALLER and auth == "open"
+            reply = await ask(gateway, row.method, target(row), unseen)
+            assert (reply.status, row.template) == (reached(row) if everybody else 503, row.template)
+            reply = await ask(gateway, row.method, target(row), issued["revoked"])
+            assert (reply.status, row.template) == (reached(row) if everybody else 401, row.template)
+            if row.access is Access.CALLER:
+                assert (await ask(gateway, row.method, target(row), issued["caller"])).status == 200
+            elif row.method == "GET":
+                reply = await ask(gateway, row.method, target(row), issued["viewer"])
+                assert (reply.status, row.template) == (503 if row.store == "503" else 200, row.template)
 
 
 @pytest.mark.parametrize("auth", ["keys", "open"])
@@ -126,7 +191,7 @@ async def test_no_spelling_of_a_path_gets_past_its_key(auth, tmp_path):
     async with engine() as upstream, running_gateway(config(upstream), tmp_path) as gateway:
         let_in = set()
         for row in gateway.app.surface.table.rows:
-            if declared(row.access, auth, "no key") == 200:
+            if declared(row, auth, "no key") != 401:
                 continue
             path = target(row).partition("?")[0].lstrip("/")
             first = f"%{ord(path[0]):02x}{path[1:]}"
@@ -158,7 +223,7 @@ async def test_no_header_of_a_proxy_gets_past_a_key(auth, tmp_path):
             for headers in FORWARDED:
                 reply = await ask(gateway, row.method, target(row), headers)
                 assert (reply.status, row.template, headers) == (
-                    declared(row.access, auth, "no key"),
+                    declared(row, auth, "no key"),
                     row.template,
                     headers,
                 )
@@ -190,8 +255,8 @@ async def test_open_mode_is_not_for_web_pages_of_others(headers, tmp_path):
 async def test_open_mode_takes_no_forms(kind, tmp_path):
     async with engine() as upstream, running_gateway(written(upstream, "open"), tmp_path) as gateway:
         for row in gateway.app.surface.table.rows:
-            if row.method == "POST":
-                reply = await ask(gateway, "POST", target(row), {"content-type": kind})
+            if row.method != "GET":
+                reply = await ask(gateway, row.method, target(row), {"content-type": kind})
                 assert (reply.status, row.template) == (415, row.template)
 
 
@@ -200,8 +265,8 @@ async def test_a_base_path_works_present_and_stripped(tmp_path):
     async with engine() as upstream, running_gateway(config(upstream), tmp_path) as gateway:
         for row in gateway.app.surface.table.rows:
             for path in (target(row), f"/llm{target(row)}"):
-                assert (await ask(gateway, row.method, path, KEYS["master key"])).status == 200
-                wanted = declared(row.access, "keys", "no key")
+                assert (await ask(gateway, row.method, path, KEYS["master key"])).status == reached(row)
+                wanted = declared(row, "keys", "no key")
                 assert (await ask(gateway, row.method, path, {})).status == wanted
         for path in ("/llm", "/llm/"):
             assert (await ask(gateway, "GET", path, {})).json()["name"] == "fleetgate"

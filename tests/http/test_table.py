@@ -1,7 +1,7 @@
 import pytest
 
 from fleetgate.domain import Capability
-from fleetgate.http import admin, health, inference
+from fleetgate.http import admin, health, inference, keys
 from fleetgate.http.status import Status
 from fleetgate.http.table import Access, RouteTable, Row, describe
 
@@ -73,9 +73,22 @@ def test_a_row_as_the_reference_shows_it():
 # --- the rows that exist ----------------------------------------------------------------------------
 
 
+def test_an_argument_ends_before_a_verb():
+    plain = Row("GET", "/keys/{id}", Access.ADMIN, nothing, "One.")
+    verb = Row("POST", "/keys/{id}/rotate", Access.ADMIN, nothing, "Rotate.")
+    table = RouteTable([plain, verb])
+    assert table.find("/keys/a") == ({"GET": plain}, "a")
+    assert table.find("/keys/a/rotate") == ({"POST": verb}, "a")
+    assert table.find("/keys/a/b/rotate") == ({"POST": verb}, "a/b")
+    assert table.find("/keys//rotate") == ({"GET": plain}, "/rotate")
+    assert table.find("/keys/a/rotate/") == ({"GET": plain}, "a/rotate/")
+
+
 def every_row():
     status = Status("1", 0.0)
-    return RouteTable([*inference.rows(), *health.rows(status), *admin.rows(status)]).rows
+    return RouteTable(
+        [*inference.rows(), *health.rows(status), *admin.rows(status, None, None), *keys.rows(None, None)]
+    ).rows
 
 
 def test_every_row_has_one_line_of_documentation():
@@ -91,7 +104,7 @@ def test_what_changes_something_is_for_administrators_and_audited():
 
 def test_administration_is_for_administrators():
     for one in every_row():
-        assert (one.access is Access.ADMIN) is one.template.startswith("/admin/")
+        assert (one.access in (Access.ADMIN, Access.VIEWER)) is one.template.startswith("/admin/")
 
 
 def test_models_are_never_asked_without_being_a_caller():

@@ -20,6 +20,9 @@ COMMANDS: Final = {
     "reload": "fleetgate.cli.remote:reload",
     "models": "fleetgate.cli.remote:models",
     "explain": "fleetgate.cli.remote:explain",
+    "keys": "fleetgate.cli.keys:keys",
+    "users": "fleetgate.cli.people:users",
+    "teams": "fleetgate.cli.people:teams",
     "version": "fleetgate.cli.main:version",
 }
 """In the order in which a newcomer needs them."""
@@ -59,6 +62,7 @@ def fleetgate() -> None:
       fleetgate check config.yaml       say what is wrong with it
       fleetgate serve --config FILE     serve a configuration
       fleetgate explain MODEL           who would answer, and why
+      fleetgate keys create             hand out a key
       ask "hello"                       ask from the command line
     """
 

@@ -22,7 +22,7 @@ from fleetgate.config.environment import process_environment
 from fleetgate.config.load import load
 from fleetgate.config.names import seen_from_here
 from fleetgate.config.paths import directories, find_config
-from fleetgate.keys import MASTER_FILE
+from fleetgate.keys.master import MASTER_FILE
 from fleetgate.litellm_config import convert
 
 if TYPE_CHECKING:
@@ -40,11 +40,11 @@ QUICK: Final = 1.0
 """Seconds for what is only mentioned in passing."""
 DEFAULT_URL: Final = "http://127.0.0.1:4000"
 
-_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 _FILE = click.Path(path_type=Path)
 
 
-def _reaching(command: Callable[..., None]) -> Callable[..., None]:
+def reaching(command: Callable[..., None]) -> Callable[..., None]:
     for option in (
         click.option("--url", metavar="URL", help="The gateway; default: FLEETGATE_URL, else this host's."),
         click.option("--key-file", type=_FILE, metavar="FILE", help="A file that holds the admin key."),
@@ -63,24 +63,34 @@ class Remote:
     def get(self, path: str, **query: str) -> Any:
         return self.ask("GET", f"{path}?{urlencode(query)}" if query else path)
 
-    def ask(self, method: str, path: str) -> Any:
+    def ask(self, method: str, path: str, form: Mapping[str, Any] | None = None) -> Any:
         """The decoded answer. Ends the command with the fitting exit code when there is none."""
         try:
-            status, body = self.exchange(method, path, TIMEOUT)
+            status, body = self.exchange(method, path, TIMEOUT, form)
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
             advice = "start it with `fleetgate up`, or use --url"
-            _end(EXIT_UNREACHABLE, f"cannot reach {self.url} ({reason}): {advice}")
+            end(EXIT_UNREACHABLE, f"cannot reach {self.url} ({reason}): {advice}")
         return _decoded(status, body, self.url)
 
-    def exchange(self, method: str, path: str, timeout: float) -> tuple[int, bytes]:
+    def change(self, method: str, path: str, form: Mapping[str, Any] | None = None) -> Any:
+        """The same for what is refused when it does not fit: ends the command with the reason."""
+        answer = self.ask(method, path, form)
+        if isinstance(answer, dict) and "error" in answer:
+            end(EXIT_PROBLEM, answer["error"]["message"])
+        return answer
+
+    def exchange(
+        self, method: str, path: str, timeout: float, form: Mapping[str, Any] | None = None
+    ) -> tuple[int, bytes]:
         """Status and body. Raises OSError or HTTPException; `timeout` in seconds."""
         parts = urlsplit(self.url if "://" in self.url else f"http://{self.url}")
         make = http.client.HTTPSConnection if parts.scheme == "https" else http.client.HTTPConnection
         connection = make(parts.hostname or "", parts.port, timeout=timeout)
         headers = {"authorization": f"Bearer {self.key}", "content-type": "application/json"}
         try:
-            connection.request(method, parts.path.rstrip("/") + path, headers=headers)
+            body = json.dumps(form).encode() if form is not None else None
+            connection.request(method, parts.path.rstrip("/") + path, body, headers)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
@@ -102,9 +112,9 @@ def _decoded(status: int, body: bytes, url: str) -> Any:
     try:
         value = json.loads(body)
     except ValueError:
-        _end(EXIT_UNREACHABLE, f"{url} does not answer like a Fleetgate (status {status})")
-    if status in (401, 403):
-        _end(EXIT_KEY, "the key is refused: set FLEETGATE_KEY, or use --key-file with the master key's file")
+        end(EXIT_UNREACHABLE, f"{url} does not answer like a Fleetgate (status {status})")
+    if status == 401:
+        end(EXIT_KEY, "the key is refused: set FLEETGATE_KEY, or use --key-file with the master key's file")
     if status == 409:
         return value
     if status >= 400:
@@ -112,11 +122,12 @@ def _decoded(status: int, body: bytes, url: str) -> Any:
         said = str(error.get("message", "")) if isinstance(error, dict) else ""
         # The gateway's advice for programs becomes the one for people.
         said = said.replace("GET /v1/models lists the names", "`fleetgate models` lists the names")
-        _end(EXIT_TRY_LATER if status in (429, 503) else EXIT_PROBLEM, said or f"status {status}")
+        code = EXIT_KEY if status == 403 else EXIT_TRY_LATER if status in (429, 503) else EXIT_PROBLEM
+        end(code, said or f"status {status}")
     return value
 
 
-def _remote(url: str | None, key_file: Path | None) -> Remote:
+def remote_of(url: str | None, key_file: Path | None) -> Remote:
     environ = process_environment()
     return Remote((url or _find_url(environ)).rstrip("/"), _find_key(environ, key_file))
 
@@ -143,12 +154,12 @@ def _find_key(environ: Mapping[str, str], key_file: Path | None) -> str:
     try:
         return key_file.read_text(encoding="utf-8").strip()
     except OSError as error:
-        _end(EXIT_KEY, f"cannot read the key in {key_file}: {error.strerror}")
+        end(EXIT_KEY, f"cannot read the key in {key_file}: {error.strerror}")
 
 
 @click.command()
-@_json
-@_reaching
+@json_option
+@reaching
 def models(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
     """List every deployment: a model on an engine, with its state.
 
@@ -157,7 +168,7 @@ def models(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
       fleetgate models
       fleetgate models --json
     """
-    document = _remote(url, key_file).get("/admin/api/models")
+    document = remote_of(url, key_file).get("/admin/api/models")
     if as_json:
         click.echo(json.dumps(document, indent=2))
         return
@@ -166,15 +177,15 @@ def models(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
             row["deployment"],
             row["state"],
             row["presence"],
-            _known(row["context"]),
-            _known(row["resident"]),
-            f"{row['in_flight']}/{_known(row['slots'])}",
+            known(row["context"]),
+            known(row["resident"]),
+            f"{row['in_flight']}/{known(row['slots'])}",
             row["why"],
         )
         for row in document["rows"]
     ]
     if rows:
-        _table(("DEPLOYMENT", "STATE", "NODE", "CONTEXT", "LOADED", "BUSY", "WHY"), rows)
+        table(("DEPLOYMENT", "STATE", "NODE", "CONTEXT", "LOADED", "BUSY", "WHY"), rows)
     silent = [one for one in document["engines"] if not one["models"]]
     for one in silent:
         why = one["why"] or ("it has not answered yet" if one["configured"] else "its key is missing")
@@ -189,10 +200,18 @@ def models(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
     "--capability", type=click.Choice(["chat", "complete", "embed"]), default="chat", help="The kind of work."
 )
 @click.option("--config", type=_FILE, metavar="FILE", help="Explain a file instead of a running gateway.")
-@_json
-@_reaching
+@click.option("--for", "key", metavar="KEY", help="As this key (id or alias) may use it.")
+@json_option
+@reaching
 def explain(
-    model: str, capability: str, config: Path | None, url: str | None, key_file: Path | None, *, as_json: bool
+    model: str,
+    capability: str,
+    config: Path | None,
+    key: str | None,
+    url: str | None,
+    key_file: Path | None,
+    *,
+    as_json: bool,
 ) -> None:
     """Say who would answer a request for MODEL, in which order, and why the others would not.
 
@@ -200,12 +219,14 @@ def explain(
     Examples:
       fleetgate explain qwen3:8b
       fleetgate explain chat-deep --capability embed
+      fleetgate explain chat-deep --for laptop
       fleetgate explain chat-deep --config config.yaml
     """
     if config is not None:
         plan = _explain_file(config, model, capability)
     else:
-        plan = _remote(url, key_file).get("/admin/api/explain", model=model, capability=capability)
+        query = {"model": model, "capability": capability, **({"key": key} if key else {})}
+        plan = remote_of(url, key_file).get("/admin/api/explain", **query)
     if as_json:
         click.echo(json.dumps(plan, indent=2))
     else:
@@ -213,8 +234,8 @@ def explain(
 
 
 @click.command()
-@_json
-@_reaching
+@json_option
+@reaching
 def reload(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
     """Let the running gateway read its configuration again, and confirm a change that is held.
 
@@ -222,7 +243,7 @@ def reload(url: str | None, key_file: Path | None, *, as_json: bool) -> None:
     Examples:
       fleetgate reload
     """
-    outcome = _remote(url, key_file).ask("POST", "/admin/api/reload")
+    outcome = remote_of(url, key_file).ask("POST", "/admin/api/reload")
     if as_json:
         click.echo(json.dumps(outcome, indent=2))
     elif outcome.get("applied"):
@@ -269,7 +290,7 @@ def _plan_of(settings: Settings, model: str, capability: str) -> Any:
     route = fleet.names.resolve(model)
     if route is None:
         near = ", ".join(fleet.names.near(model))
-        _end(
+        end(
             EXIT_PROBLEM,
             f"nothing in the file is called {model!r}{f'; did you mean {near}?' if near else ''}",
         )
@@ -312,7 +333,7 @@ _MARKS: Final = {
 }
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
     """Columns as wide as they need to be; the last one ends where it ends."""
     lines = [head, *[tuple(str(cell) for cell in row) for row in rows]]
     widths = [max(len(line[column]) for line in lines) for column in range(len(head))]
@@ -321,7 +342,7 @@ def _table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
         click.echo("  ".join(cells).rstrip())
 
 
-def _known(value: Any) -> str:
+def known(value: Any) -> str:
     """Unknown is shown as unknown, never as zero or no."""
     if value is None:
         return "?"
@@ -330,6 +351,6 @@ def _known(value: Any) -> str:
     return str(value)
 
 
-def _end(code: int, message: str) -> NoReturn:
+def end(code: int, message: str) -> NoReturn:
     click.echo(f"fleetgate: {message}", err=True)
     sys.exit(code)

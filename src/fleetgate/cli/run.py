@@ -29,7 +29,7 @@ from fleetgate.engines.detect import USUAL_PORTS, Found
 from fleetgate.engines.port import Ask
 from fleetgate.errors import AttemptFailed
 from fleetgate.http.listener import CannotListen
-from fleetgate.keys import WEAK_LENGTH, master_key
+from fleetgate.keys.master import WEAK_LENGTH, master_key
 from fleetgate.litellm_config import convert
 from fleetgate.probes.inquiry import inquire
 from fleetgate.probes.scan import scan

@@ -84,6 +84,8 @@ class Wish:
     may_use: Callable[[Deployment], bool] | None = None
     waited: float = 0.0
     """seconds this step has waited already"""
+    objection: Callable[[Deployment], Reason | None] | None = None
+    """what the caller's key has against a candidate"""
 
 
 @dataclass(slots=True, eq=False)
@@ -226,7 +228,7 @@ class Seats:
     def _take(self, wish: Wish) -> Lease | None:
         """Choose and take, in one go. None: wait. Raises NoCandidate."""
         now = self._clock()
-        found = sort(wish.step, wish.capability, now, wish.exclude)
+        found = sort(wish.step, wish.capability, now, wish.exclude, wish.objection)
         choice = self._choose(wish, found.ready, now)
         if choice is None and _usable(wish, found.waiting):
             return None
@@ -288,7 +290,7 @@ class Seats:
         if not wish.last:
             return limit
         now = self._clock()
-        found = sort(wish.step, wish.capability, now, wish.exclude)
+        found = sort(wish.step, wish.capability, now, wish.exclude, wish.objection)
         loads = [one for one, reason in found.refused if reason is Reason.LOADING]
         if not loads:
             return limit

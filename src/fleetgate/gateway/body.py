@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 IN_MEMORY: Final = 1024 * 1024
 """Bytes above which a body waits in a file."""
+LONGEST_END_USER: Final = 200
+"""Characters of the body's `user` that are recorded."""
 ALL_BODIES: Final = 256 * 1024 * 1024
 """Bytes of all bodies that may be held at once."""
 _OURS: Final = ("model", "stream", "stream_options")
@@ -71,6 +73,8 @@ class Wanted:
     """the answer cannot be put together from a stream (audio)"""
     choices: int = 1
     """answers asked for (`n`): a stream is whole when so many have a finish reason"""
+    end_user: str | None = None
+    """for whom the caller asks (`user`), as it says"""
 
 
 class Body:
@@ -195,9 +199,16 @@ def _wanted(members: dict[str, msgspec.Raw]) -> tuple[Wanted, dict[str, Any]]:
         stream_written=stream is not None,
         usage=bool(options.get("include_usage")),
         whole_only=b"audio" in modalities,
+        end_user=_end_user(members.get("user")),
         choices=(number if isinstance(number, int) and number > 0 else 1) * _prompts(members.get("prompt")),
     )
     return wanted, options
+
+
+def _end_user(raw: msgspec.Raw | None) -> str | None:
+    """Only recorded, so a form that is not ours to know is no reason to refuse."""
+    value = msgspec.json.decode(raw) if raw is not None else None
+    return value[:LONGEST_END_USER] if isinstance(value, str) and value else None
 
 
 def _prompts(prompt: msgspec.Raw | None) -> int:

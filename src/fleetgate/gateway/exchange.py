@@ -79,7 +79,7 @@ class Exchange:
             body = await self._read_body()  # 1
             route = self._resolve(body)  # 2
             self._watch(body, route)
-            walk = self._walk = self._begin_walk(body)
+            walk = self._walk = self._begin_walk(body, route)
             got = await walk.run(route)  # 5 to 8, and 9 for streams
             if got is None:
                 raise verdicts.refusal(walk.last_failure, walk.nobody, route, self._gateway.clock())
@@ -119,8 +119,11 @@ class Exchange:
         name = body.wanted.model
         names = self._gateway.names
         route = names.resolve(name)
+        permissions, principal = self._gateway.permissions, self._principal
         if route is None:
-            raise verdicts.unknown_model(name, names.near(name))
+            raise verdicts.unknown_model(name, permissions.near(principal, names, name))
+        if not permissions.may_ask(principal, route):
+            raise verdicts.not_allowed(name)
         return route
 
     def _watch(self, body: bodies.Body, route: Route) -> None:
@@ -137,10 +140,11 @@ class Exchange:
         elif self._head.white_space:
             down.keep_alive(gateway.loop, signs.first, signs.every, WHITE_SPACE, self._json_headers)
 
-    def _begin_walk(self, body: bodies.Body) -> Walk:
+    def _begin_walk(self, body: bodies.Body, route: Route) -> Walk:
         gateway = self._gateway
         headers = gateway.upstream_headers(self._head, self._request_id)
-        errand = Errand(self._capability, self._principal.id, body, headers, self._began)
+        objection = gateway.permissions.objection(self._principal, route)
+        errand = Errand(self._capability, self._principal.id, body, headers, self._began, objection)
         return Walk(gateway, self, errand, self._relay)
 
     async def _relay(self, got: Whole | Flow) -> None:
@@ -287,4 +291,7 @@ class Exchange:
             bytes_in=self._body_size,
             bytes_out=down.bytes_out,
             note=self._note,
+            user=self._principal.user,
+            team=self._principal.team,
+            end_user=wanted.end_user if wanted is not None else None,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from fleetgate.gateway.body import BodyBudget
 from fleetgate.retry import Budget
+from fleetgate.routing.permission import Permissions
 
 if TYPE_CHECKING:
     import asyncio
@@ -74,6 +75,7 @@ class Gateway:
         self.scrub = scrub
         """takes known secrets out of an upstream's own words"""
         self.bodies = BodyBudget()
+        self.permissions = Permissions()
         self.draining = False
         self.refusing = False
         self.idle: asyncio.Event | None = None

@@ -59,6 +59,16 @@ def unknown_model(name: str, near: Sequence[str]) -> Refused:
     )
 
 
+def not_allowed(name: str) -> Refused:
+    return Refused(
+        403,
+        "model_not_allowed",
+        f"the key may not use {name[:200]!r}",
+        advice="GET /v1/models lists what it may use.",
+        param="model",
+    )
+
+
 def draining() -> Refused:
     return Refused(
         503,
@@ -132,7 +142,14 @@ def _as_given(failure: AttemptFailed) -> int:
 
 def _nothing_available(nobody: Sequence[NoCandidate], route: Route, now: float) -> Refused:
     """No attempt was possible: say why, candidate by candidate."""
-    refused = [(one, reason) for nothing in nobody for one, reason in nothing.found.refused]
+    refused = [
+        (one, reason)
+        for nothing in nobody
+        for one, reason in nothing.found.refused
+        if reason is not Reason.NOT_ALLOWED  # for this key they are not there
+    ]
+    if not refused and any(nothing.found.refused for nothing in nobody):
+        return not_allowed(route.name)
     reasons = {reason for _, reason in refused}
     words = "; ".join(f"{one.id}: {detail(one, reason, now)}" for one, reason in refused[:5])
     if not refused:

@@ -8,7 +8,7 @@ was loading or full, do not count; the time they wait does.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import retry
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from fleetgate.gateway.body import Body
     from fleetgate.gateway.gateway import Gateway, Stoppable
     from fleetgate.live import Deployment
+    from fleetgate.routing.availability import Reason
 
 
 @dataclass(slots=True)
@@ -37,6 +38,8 @@ class Errand:
     headers: tuple[tuple[str, str], ...]
     began: float
     """clock at the begin of the exchange"""
+    objection: Callable[[Deployment], Reason | None] | None = None
+    """what the caller's key has against a candidate"""
 
 
 @dataclass(slots=True)
@@ -178,6 +181,7 @@ class Walk:
             state.last,
             verdicts.more_context(self.last_failure, self.deployment),
             gateway.clock() - state.since,
+            self._errand.objection,
         )
         try:
             return await gateway.fleet.seat(wish, limit)
@@ -185,9 +189,7 @@ class Walk:
             if not exclude or not verdicts.may_repeat(self.last_failure):
                 raise
             return await gateway.fleet.seat(
-                Wish(
-                    step, wish.capability, wish.principal, frozenset(), state.last, wish.may_use, wish.waited
-                ),
+                replace(wish, exclude=frozenset()),
                 limit,
             )
 

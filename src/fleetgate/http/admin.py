@@ -1,4 +1,4 @@
-"""The admin API: what the gateway knows, as JSON. Needs the master key, in open mode too."""
+"""The admin API: what the gateway knows, as JSON. Needs a key, in open mode too."""
 
 from __future__ import annotations
 
@@ -8,19 +8,32 @@ from fleetgate.errors import Refused, Source
 from fleetgate.gateway import verdicts
 from fleetgate.http.health import summary
 from fleetgate.http.inference import capability_named
+from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
 from fleetgate.routing.availability import detail, reason_against, state_of
 from fleetgate.routing.plan import explain as explain_route
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Awaitable, Callable, Iterator
 
+    from fleetgate.domain import Principal
     from fleetgate.http.call import Call
     from fleetgate.http.status import Status
+    from fleetgate.keys.changes import Actor
     from fleetgate.live import Deployment, Engine
 
 
-def rows(status: Status) -> Iterator[Row]:
+def rows(
+    status: Status,
+    principal_of: Callable[[str], Awaitable[Principal]],
+    note: Callable[[Actor, str, str, dict[str, Any], dict[str, Any]], Awaitable[None]],
+) -> Iterator[Row]:
+    """`principal_of` tells whom a key stands for, by its id or alias; `note` writes a line of the trail."""
+
+    async def explain(call: Call) -> None:
+        key = call.query().get("key", "")
+        await _explain(call, await principal_of(key) if key else None)
+
     async def state(call: Call) -> None:
         await call.json(summary(call, status))
 
@@ -39,20 +52,30 @@ def rows(status: Status) -> Iterator[Row]:
     async def reload(call: Call) -> None:
         if status.reload is None:
             raise Refused(409, "no_file", "there is no configuration file to read", source=Source.GATEWAY)
+        before = {"fingerprint": status.fingerprint}
         outcome = await status.reload()
+        if outcome["applied"]:
+            after = {"fingerprint": status.fingerprint, "changes": outcome["changes"]}
+            await note(actor(call), "config.reload", "configuration", before, after)
         await call.json(outcome, 200 if outcome["applied"] else 409)
 
-    admin = Access.ADMIN
-    yield Row("GET", "/admin/api/explain", admin, explain, "The plan for `?model=`, and `?capability=`.")
-    yield Row("GET", "/admin/api/models", admin, models, "Every deployment with its state.")
-    yield Row("GET", "/admin/api/status", admin, state, "Counts, and what is degraded.")
-    yield Row("GET", "/admin/api/config", admin, configuration, "Settings in effect, with their origins.")
+    look = Access.VIEWER
+    plan = "The plan for `?model=` and `?capability=`; `?key=` as a key may use it."
+    yield Row("GET", "/admin/api/explain", look, explain, plan)
+    yield Row("GET", "/admin/api/models", look, models, "Every deployment with its state.")
+    yield Row("GET", "/admin/api/status", look, state, "Counts, and what is degraded.")
+    yield Row("GET", "/admin/api/config", look, configuration, "Settings in effect, with their origins.")
     yield Row(
-        "POST", "/admin/api/reload", admin, reload, "Read the configuration again and apply it.", audited=True
+        "POST",
+        "/admin/api/reload",
+        Access.ADMIN,
+        reload,
+        "Read the configuration again and apply it.",
+        audited=True,
     )
 
 
-async def explain(call: Call) -> None:
+async def _explain(call: Call, principal: Principal | None) -> None:
     query = call.query()
     name = query.get("model", "")
     if not name:
@@ -62,7 +85,12 @@ async def explain(call: Call) -> None:
     if route is None:
         raise verdicts.unknown_model(name, gateway.names.near(name))
     capability = capability_named(query.get("capability", ""))
-    await call.json(explain_route(route, capability, gateway.clock(), gateway.instance))
+    objection = None
+    if principal is not None:
+        if not gateway.permissions.may_ask(principal, route):
+            raise verdicts.not_allowed(name)
+        objection = gateway.permissions.objection(principal, route)
+    await call.json(explain_route(route, capability, gateway.clock(), gateway.instance, objection))
 
 
 async def models(call: Call) -> None:

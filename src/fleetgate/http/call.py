@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from fleetgate.dialects import openai
-from fleetgate.keys import ANYBODY
+from fleetgate.keys.owner import ANYBODY
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping

@@ -10,19 +10,25 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 from fleetgate import units
+from fleetgate.domain import KeyKind
 from fleetgate.errors import Refused, Source
 from fleetgate.gateway.gateway import Head
 from fleetgate.http.table import Access, Row
-from fleetgate.keys import ANYBODY, Keys, presented_key
+from fleetgate.keys.master import presented_key
+from fleetgate.keys.owner import ANYBODY, Keys
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fleetgate.config.schema import Gateway as GatewaySettings
     from fleetgate.domain import Principal
     from fleetgate.http.call import Call
+    from fleetgate.keys.ring import Unfamiliar
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
@@ -62,13 +68,27 @@ class Door:
             )
 
     def admit(self, call: Call, row: Row) -> Principal:
-        """Who asks. Raises Refused."""
+        """Who asks. Raises Refused, or Unfamiliar: then `admit_unfamiliar` knows how to go on."""
+        return self._admit(call, row, self._keys.identify)
+
+    async def admit_unfamiliar(self, call: Call, row: Row, unfamiliar: Unfamiliar) -> Principal:
+        """The same after a look into the database."""
+        try:
+            await self._keys.learn(unfamiliar)
+            return self._admit(call, row, self._keys.identify_now)
+        except Refused as refused:
+            if refused.code == "keys_unavailable" and self._open and row.access is Access.CALLER:
+                return ANYBODY
+            raise
+
+    def _admit(self, call: Call, row: Row, identify: Callable[[bytes | None], Principal | None]) -> Principal:
         if row.access is Access.ANYONE:
             return ANYBODY
         if self._open:
             self._check_browser(call)
-        principal = self._keys.identify(presented_key(call.scope["headers"]))
-        if principal is None and row.access is Access.CALLER and self._open:
+        principal = identify(presented_key(call.scope["headers"]))
+        everybody = self._open and row.access is Access.CALLER
+        if principal is None and everybody:
             return ANYBODY
         if principal is None:
             raise Refused(
@@ -77,10 +97,10 @@ class Door:
                 "the key is missing or not valid",
                 advice="Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
             )
-        if row.access is Access.ADMIN and not principal.admin:
-            raise Refused(403, "not_an_admin", "this needs the master key")
-        if self._open and row.access is Access.CALLER:
-            return ANYBODY if not principal.admin else principal
+        if principal.kind not in _MAY[row.access]:
+            if everybody:
+                return ANYBODY
+            raise _refuse_kind(row.access)
         return principal
 
     def _allows(self, address: str) -> bool:
@@ -120,6 +140,22 @@ class Door:
         except ValueError:
             return False
         return parts.scheme in ("http", "https") and parts.netloc.lower() == call.header(b"host").lower()
+
+
+_MAY: Final = MappingProxyType(
+    {
+        Access.CALLER: frozenset({KeyKind.CALLER, KeyKind.ADMIN}),
+        Access.VIEWER: frozenset({KeyKind.VIEWER, KeyKind.ADMIN}),
+        Access.ADMIN: frozenset({KeyKind.ADMIN}),
+    }
+)
+"""kinds of keys that open a row"""
+
+
+def _refuse_kind(access: Access) -> Refused:
+    if access is Access.CALLER:
+        return Refused(403, "not_a_caller", "a viewer key asks no models", advice="Use a caller key.")
+    return Refused(403, "not_an_admin", "this needs an admin key")
 
 
 def read_head(call: Call, instance: str) -> Head:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from fleetgate.http.call import Call
-    from fleetgate.routing.names import NameTable
+    from fleetgate.routing.plan import Route
 
 
 def rows() -> Iterator[Row]:
@@ -63,22 +63,26 @@ async def infer(call: Call) -> None:
 
 async def models(call: Call) -> None:
     """The catalogue, from what is known: never by asking the engines."""
-    names = call.gateway.names
-    await call.json({"object": "list", "data": [_entry(names, name) for name in names.listed()]})
+    names, permissions = call.gateway.names, call.gateway.permissions
+    found = [(name, names.resolve(name)) for name in names.listed()]
+    may = [(name, route) for name, route in found if route and permissions.may_ask(call.principal, route)]
+    await call.json({"object": "list", "data": [_entry(name, route) for name, route in may]})
 
 
 async def model(call: Call) -> None:
-    names = call.gateway.names
-    if names.resolve(call.argument) is None:
-        raise verdicts.unknown_model(call.argument, names.near(call.argument))
-    await call.json(_entry(names, call.argument))
+    names, permissions = call.gateway.names, call.gateway.permissions
+    route = names.resolve(call.argument)
+    if route is None:
+        near = permissions.near(call.principal, names, call.argument)
+        raise verdicts.unknown_model(call.argument, near)
+    if not permissions.may_ask(call.principal, route):
+        raise verdicts.not_allowed(call.argument)
+    await call.json(_entry(call.argument, route))
 
 
-def _entry(names: NameTable, name: str) -> dict[str, Any]:
+def _entry(name: str, route: Route) -> dict[str, Any]:
     """An entry in OpenAI's form; `owned_by` says what kind of name it is."""
-    route = names.resolve(name)
-    origin = route.origin if route is not None else "unknown"
-    return {"id": name, "object": "model", "created": 0, "owned_by": f"fleetgate:{origin}"}
+    return {"id": name, "object": "model", "created": 0, "owned_by": f"fleetgate:{route.origin}"}
 
 
 def capability_named(name: str) -> Capability:

@@ -12,6 +12,7 @@ from fleetgate.errors import Refused, Source
 from fleetgate.http.call import Call
 from fleetgate.http.door import Door, new_request_id, read_headers
 from fleetgate.http.table import RouteTable
+from fleetgate.keys.ring import Unfamiliar
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable, MutableMapping
@@ -74,7 +75,10 @@ class Surface:
                 advice="Ask again in a moment.",
             )
         call.row, call.argument = row, argument
-        call.principal = door.admit(call, row)
+        try:
+            call.principal = door.admit(call, row)
+        except Unfamiliar as unfamiliar:
+            call.principal = await door.admit_unfamiliar(call, row, unfamiliar)
         await row.answer(call)
 
     def _find(self, scope: Scope) -> tuple[Row, str]:

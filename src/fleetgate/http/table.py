@@ -24,13 +24,15 @@ class Access(Enum):
     ANYONE = "anyone"
     CALLER = "caller"
     """whoever may ask models: a key, or everybody in open mode"""
+    VIEWER = "viewer"
+    """whoever may look: a viewer key, an admin key or the master key, in open mode too"""
     ADMIN = "admin"
-    """the master key, in open mode too"""
+    """an admin key or the master key, in open mode too"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One route. A template ends in `{name}` where the rest of the path is an argument."""
+    """One route. `{name}` in a template is an argument: the rest of the path, or up to a verb behind it."""
 
     method: str
     template: str
@@ -51,23 +53,25 @@ class RouteTable:
     def __init__(self, rows: Iterable[Row]) -> None:
         self.rows: Final = tuple(rows)
         self._exact: dict[str, dict[str, Row]] = {}
-        self._prefixes: dict[str, dict[str, Row]] = {}
+        between: dict[tuple[str, str], dict[str, Row]] = {}
         for row in self.rows:
-            head, brace, _ = row.template.partition("{")
-            into = self._prefixes if brace else self._exact
-            methods = into.setdefault(head, {})
+            head, brace, rest = row.template.partition("{")
+            tail = rest.partition("}")[2]
+            methods = between.setdefault((head, tail), {}) if brace else self._exact.setdefault(head, {})
             if row.method in methods:
                 raise ValueError(f"two rows for {row.method} {row.template}")
             methods[row.method] = row
+        # A path that ends in a verb means the verb, whatever else its beginning fits.
+        self._between = sorted(between.items(), key=lambda item: -len(item[0][1]))
 
     def find(self, path: str) -> tuple[dict[str, Row], str] | None:
         """The rows of a path by method, and its argument; None: there is no such path."""
         found = self._exact.get(path)
         if found is not None:
             return found, ""
-        for head, methods in self._prefixes.items():
-            if path.startswith(head) and len(path) > len(head):
-                return methods, path[len(head) :]
+        for (head, tail), methods in self._between:
+            if path.startswith(head) and path.endswith(tail) and len(path) > len(head) + len(tail):
+                return methods, path[len(head) : len(path) - len(tail)]
         return None
 
 

@@ -38,6 +38,12 @@ class Reason(Enum):
     NOT_CAPABLE = ("not_capable", Kind.HARD, "it cannot do this kind of work")
     OTHER_SPACE = ("other_space", Kind.HARD, "its embeddings are not proven to be of the same space")
     NOT_LOCAL = ("not_local", Kind.HARD, "only own machines are allowed here")
+    NOT_ALLOWED = ("not_allowed", Kind.HARD, "the key may not use it")
+    UNCONFIRMED = (
+        "unconfirmed",
+        Kind.HARD,
+        "the key cannot be confirmed while the database is down: only own machines",
+    )
     COOLING = ("cooling", Kind.EJECTED, "it failed and is cooling")
     ENGINE_DOWN = ("engine_down", Kind.EJECTED, "its engine refuses connections or failed")
     MISSING = ("missing", Kind.EJECTED, "its node should be on and does not answer")

@@ -35,7 +35,7 @@ class NameTable:
         self._pools: defaultdict[str, list[Deployment]] = defaultdict(list)
         for deployment in deployments:
             self._by_id[deployment.id] = deployment
-            for name in _names_of(deployment):
+            for name in names_of(deployment):
                 if deployment not in self._pools[name]:
                     self._pools[name].append(deployment)
         self._routes: dict[str, Route] = {}
@@ -212,7 +212,8 @@ def _inside_chain(routing: Policy) -> Policy:
     return routing.model_copy(update={"prefer": None})
 
 
-def _names_of(deployment: Deployment) -> Iterable[str]:
+def names_of(deployment: Deployment) -> Iterable[str]:
+    """What a deployment answers to, beside its id."""
     model, engine = deployment.model, deployment.engine
     names = [model.name, *model.aliases, model.id]
     names += [name.removesuffix(":latest") for name in names if name.endswith(":latest")]

@@ -15,7 +15,7 @@ from fleetgate.routing import policies
 from fleetgate.routing.availability import Kind, Reason, detail, reason_against
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Mapping
+    from collections.abc import Callable, Collection, Iterable, Mapping
 
     from fleetgate.live import Deployment
 
@@ -74,14 +74,21 @@ class Sorted:
     refused: list[tuple[Deployment, Reason]] = field(default_factory=list)
 
 
-def sort(step: Step, capability: Capability, now: float, exclude: Collection[Deployment] = ()) -> Sorted:
-    """Who could take the request now, who soon, and who not."""
+def sort(
+    step: Step,
+    capability: Capability,
+    now: float,
+    exclude: Collection[Deployment] = (),
+    objection: Callable[[Deployment], Reason | None] | None = None,
+) -> Sorted:
+    """Who could take the request now, who soon, and who not. `objection`: what the caller's key forbids."""
     found = Sorted()
     space = step.space or space_of((step,)) if capability is Capability.EMBED else None
     for candidate in step.candidates:
         if candidate in exclude:
             continue
-        reason = _filter(step, candidate, space) or reason_against(candidate, capability, now)
+        reason = objection(candidate) if objection is not None else None
+        reason = reason or _filter(step, candidate, space) or reason_against(candidate, capability, now)
         if reason is None:
             found.ready.append(candidate)
             continue
@@ -146,8 +153,15 @@ def steps_after(steps: tuple[Step, ...], index: int) -> int:
     return sum(step.on is None or bool(step.on & COUNTED) for step in steps[index + 1 :])
 
 
-def explain(route: Route, capability: Capability, now: float, instance: str) -> dict[str, Any]:
+def explain(
+    route: Route,
+    capability: Capability,
+    now: float,
+    instance: str,
+    objection: Callable[[Deployment], Reason | None] | None = None,
+) -> dict[str, Any]:
     """The plan as data: what the API, the command line and the headers show."""
+    last = route.steps[-1] if route.steps else None
     return {
         "model": route.name,
         "origin": route.origin,
@@ -156,12 +170,19 @@ def explain(route: Route, capability: Capability, now: float, instance: str) -> 
         "attempts": route.most_attempts,
         "deadline_s": route.deadline,
         "instance": instance,
-        "steps": [_explain_step(step, capability, now, last=step is route.steps[-1]) for step in route.steps],
+        "steps": [_explain_step(step, capability, now, objection, last=step is last) for step in route.steps],
     }
 
 
-def _explain_step(step: Step, capability: Capability, now: float, *, last: bool) -> dict[str, Any]:
-    found = sort(step, capability, now)
+def _explain_step(
+    step: Step,
+    capability: Capability,
+    now: float,
+    objection: Callable[[Deployment], Reason | None] | None,
+    *,
+    last: bool,
+) -> dict[str, Any]:
+    found = sort(step, capability, now, objection=objection)
     forced = last and not found.ready and not found.waiting
     rows = [
         _row(candidate, now, "candidate", "", position)

@@ -12,7 +12,7 @@ import asyncio
 import logging
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as Overdue
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 from sqlalchemy import Connection, select, update
@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
     from fleetgate.domain import Entry
 
+Found = TypeVar("Found")
+
 PATIENCE: Final = 10.0
-"""Seconds that `close` and `get_or_create` wait for the database."""
+"""Seconds that `close`, `change` and `get_or_create` wait for the database."""
 
 
 def _as_it_is(text: str) -> str:
@@ -181,6 +183,37 @@ class Store:
         self._writer.put(Mark(tell))
         await reached
 
+    # Reads and changes by others (`store.access`)
+
+    def ask(self, read: Callable[[Connection], Found]) -> Found:
+        """What `read` finds, in one snapshot. Blocks: call it in a thread. Raises `StoreError`."""
+        try:
+            with self._reading.connect() as connection:
+                connection.exec_driver_sql("BEGIN")
+                return read(connection)
+        except DBAPIError as error:
+            raise translated(error, self.path) from error
+
+    async def change(self, act: Callable[[Connection], Found], patience: float = PATIENCE) -> Found:
+        """Runs `act` in its own transaction; returns what it returns once that is durable.
+
+        Raises what `act` raises, after its transaction was taken back, or `StoreError`. After a
+        `StoreError` nothing has changed, unless it says that the outcome is unknown.
+        """
+        job = Job(act, Future())
+        self._writer.put(job)
+        try:
+            async with asyncio.timeout(patience):
+                return cast("Found", await asyncio.shield(asyncio.wrap_future(job.done)))
+        except TimeoutError:
+            known = job.done.cancel()
+            what = "nothing was changed" if known else "whether it was changed is unknown"
+            raise StoreError(
+                Trouble.DATABASE, f"the database did not answer within {patience:g} s: {what}"
+            ) from None
+        except DBAPIError as error:
+            raise translated(error, self.path) from error
+
     # Single values
 
     def get_or_create(self, name: str, make: Callable[[], str]) -> str:
@@ -200,7 +233,7 @@ class Store:
         job = Job(keep, Future())
         self._writer.put(job)
         try:
-            return job.done.result(PATIENCE)
+            return str(job.done.result(PATIENCE))
         except DBAPIError as error:
             raise translated(error, self.path) from error
         except Overdue as error:

@@ -85,6 +85,9 @@ def values_of(entry: Entry, scrub: Callable[[str], str]) -> Values:
         entry.bytes_out,
         attempts.decode(),
         scrub(entry.note) if entry.note else "",
+        entry.user,
+        entry.team,
+        entry.end_user,
     )
 
 
@@ -137,6 +140,9 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
         bytes_in=row["bytes_in"],
         bytes_out=row["bytes_out"],
         note=row["note"],
+        user=row["person"],
+        team=row["team"],
+        end_user=row["end_user"],
     )
 
 

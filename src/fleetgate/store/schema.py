@@ -55,9 +55,70 @@ exchange: Final = Table(
     Column("bytes_out", BigInteger, nullable=False),
     Column("attempts", Text, nullable=False),
     Column("note", Text, nullable=False),
+    Column("person", Text),
+    Column("team", Text),
+    Column("end_user", Text),
     Index("exchange_at", "at"),
 )
 """One row per finished exchange."""
+
+team: Final = Table(
+    "team",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+
+person: Final = Table(
+    "person",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("team", Text),
+    Column("note", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""A user. (`user` is a reserved word in other databases.)"""
+
+access_key: Final = Table(
+    "access_key",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("kind", Text, nullable=False),
+    Column("digest", Text, nullable=False),
+    Column("old_digest", Text),
+    Column("old_until", BigInteger),
+    Column("alias", Text),
+    Column("person", Text),
+    Column("team", Text),
+    Column("tags", Text, nullable=False),
+    Column("names", Text, nullable=False),
+    Column("enabled", Boolean, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+    Column("expires_at", BigInteger),
+    Column("rotated_at", BigInteger),
+    Column("revoked_at", BigInteger),
+    Column("last_used_at", BigInteger),
+    Index("access_key_alias", "alias", unique=True),
+    Index("access_key_person", "person"),
+    Index("access_key_team", "team"),
+)
+"""Issued keys, revoked ones too. Of a secret there is only a keyed hash, in hexadecimal digits."""
+
+audit: Final = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("who", Text, nullable=False),
+    Column("action", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("before", Text, nullable=False),
+    Column("after", Text, nullable=False),
+    Column("address", Text, nullable=False),
+    Column("request_id", Text, nullable=False),
+)
+"""Administrative changes, written in the transaction of the change and never altered."""
 
 MIN_READER: Final = "min_reader"
 """Name of the value in `meta` that says which readers the tables still suit."""
@@ -81,4 +142,4 @@ class Lineage:
         return self.revisions[-1]
 
 
-LINEAGE: Final = Lineage(Path(__file__).parent / "migrations", ("0001",), 1)
+LINEAGE: Final = Lineage(Path(__file__).parent / "migrations", ("0001", "0002"), 1)

@@ -17,7 +17,7 @@ import sqlite3
 import threading
 from dataclasses import dataclass
 from queue import SimpleQueue
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, delete
 from sqlalchemy.dialects.sqlite import insert
@@ -59,8 +59,8 @@ class Mark:
 class Job:
     """Something to do in its own transaction; `done` gets what it returns or raises."""
 
-    act: Callable[[Connection], str]
-    done: Future[str]
+    act: Callable[[Connection], Any]
+    done: Future[Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -254,6 +254,8 @@ class Writer:
         self.doubles += len(rows) - new
 
     def _do(self, job: Job) -> None:
+        if not job.done.set_running_or_notify_cancel():
+            return  # whoever asked has given up, and was told that nothing happened
         try:
             connection = self._connected()
             with connection.begin():

@@ -3,8 +3,9 @@ import stat
 
 import pytest
 
-from fleetgate import keys
-from fleetgate.keys import MASTER, Keys, master_key, presented_key
+from fleetgate.keys import owner
+from fleetgate.keys.master import master_key, presented_key
+from fleetgate.keys.owner import MASTER, Keys
 
 KEY = "fg_master_abcdefghijklmnop"
 
@@ -28,7 +29,7 @@ def test_every_comparison_is_one_of_two_digests_of_the_same_length(monkeypatch):
         lengths.append((len(a), len(b)))
         return compare(a, b)
 
-    monkeypatch.setattr(keys.hmac, "compare_digest", watched)
+    monkeypatch.setattr(owner.hmac, "compare_digest", watched)
     known = Keys(KEY)
     for presented in (None, b"", b"x", KEY.encode(), b"y" * 10_000):
         known.identify(presented)

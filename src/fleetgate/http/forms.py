@@ -1,0 +1,121 @@
+"""Bodies of the admin API: small JSON objects with declared members."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+
+from fleetgate import units
+from fleetgate.domain import KeyKind
+from fleetgate.errors import Refused
+from fleetgate.gateway import body as bodies
+
+if TYPE_CHECKING:
+    from fleetgate.http.call import Call
+
+LARGEST: Final = 64 * 1024
+LONGEST_TIME: Final = 100 * 366 * 86_400.0
+DEFAULT_GRACE: Final = "1h"
+
+
+def _time(text: str) -> str:
+    if not 0 <= units.duration(text) <= LONGEST_TIME:
+        raise ValueError("at most 100 years")
+    return text
+
+
+def _pattern(text: str) -> str:
+    if not text.removeprefix("!").strip():
+        raise ValueError("a pattern must name something")
+    return text
+
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._@+-]{0,99}$")]
+"""Of a user, a team or a key: it stands in paths and tables."""
+Tag = Annotated[str, StringConstraints(pattern=r"^[^\s,]{1,100}$")]
+Pattern = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_pattern)]
+Time = Annotated[str, AfterValidator(_time)]
+Text = Annotated[str, StringConstraints(max_length=500)]
+
+
+class Form(BaseModel):
+    """A body. Members that are not declared are refused: a misspelt restriction must not be none."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class UpdateKey(Form):
+    """What can be changed of a key; members that are not there stay as they are."""
+
+    alias: Name | None = None
+    user: Name | None = None
+    team: Name | None = None
+    tags: tuple[Tag, ...] = Field(default=(), max_length=50)
+    names: tuple[Pattern, ...] = Field(default=(), max_length=500)
+    enabled: bool = True
+    expires_in: Time | None = None
+    """from now on; null: never"""
+
+    def changes(self, now: float) -> dict[str, Any]:
+        """The members that are there, as fields of the row. `now`: unix seconds."""
+        found = {name: getattr(self, name) for name in self.model_fields_set if name in _SAME}
+        if "user" in self.model_fields_set:
+            found["person"] = self.user
+        if "expires_in" in self.model_fields_set:
+            time = self.expires_in
+            found["expires_at"] = round((now + units.duration(time)) * 1e3) if time is not None else None
+        return found
+
+
+_SAME: Final = frozenset({"alias", "team", "tags", "names", "enabled"})
+
+
+class CreateKey(UpdateKey):
+    """A new key."""
+
+    kind: KeyKind = KeyKind.CALLER
+
+
+class RotateKey(Form):
+    grace: Time = DEFAULT_GRACE
+    """how long the secret before goes on counting"""
+
+
+class CreateUser(Form):
+    name: Name
+    team: Name | None = None
+    note: Text = ""
+
+
+class CreateTeam(Form):
+    name: Name
+    note: Text = ""
+
+
+Filled = TypeVar("Filled", bound=Form)
+
+
+async def filled(call: Call, form: type[Filled]) -> Filled:
+    """The body as a form; no body is an empty one. Raises Refused."""
+    declared = call.header(b"content-length")
+    budget = call.gateway.bodies
+    try:
+        length = int(declared) if declared else None
+        raw, held = await bodies.read(call.receive, LARGEST, length, budget)
+    except bodies.CallerGone:
+        raise Refused(400, "malformed", "the body of the request did not come") from None
+    budget.give_back(held)
+    try:
+        return form.model_validate_json(raw or b"{}")
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        known = ", ".join(form.model_fields)
+        raise Refused(
+            400,
+            "malformed",
+            f"`{where}`: {first['msg']}" if where else first["msg"],
+            advice=f"Known members: {known}." if first["type"] == "extra_forbidden" else "",
+            param=where or None,
+        ) from None

@@ -1,0 +1,156 @@
+"""The part of the admin API about keys, users, teams and the audit trail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetgate import units
+from fleetgate.errors import Refused
+from fleetgate.http import forms
+from fleetgate.http.table import Access, Row
+from fleetgate.keys.changes import Actor, moment
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fleetgate.http.call import Call
+    from fleetgate.http.table import Answerer
+    from fleetgate.keys.people import People
+    from fleetgate.keys.registry import Registry
+    from fleetgate.store.access import AuditRow, KeyRow
+
+NOT_KEPT: Final = ((b"cache-control", b"no-store"),)
+"""for answers that hold a secret"""
+MOST_LINES: Final = 1_000
+DOWN: Final = "503"
+
+
+def rows(registry: Registry, people: People) -> Iterator[Row]:
+    yield from _key_rows(registry)
+    yield from _people_rows(people)
+
+    async def trail(call: Call) -> None:
+        query = call.query()
+        limit = _number(query.get("limit", "100"), "limit")
+        below = _number(query["below"], "below") if "below" in query else None
+        found = await registry.trail(min(limit, MOST_LINES), below)
+        await call.json({"rows": [_line(row) for row in found]})
+
+    yield Row(
+        "GET",
+        "/admin/api/audit",
+        Access.VIEWER,
+        trail,
+        "Administrative changes, newest first; `?limit=`, `?below=NUMBER` for older ones.",
+        store=DOWN,
+    )
+
+
+def _key_rows(registry: Registry) -> Iterator[Row]:
+    async def create(call: Call) -> None:
+        form = await forms.filled(call, forms.CreateKey)
+        row, key = await registry.create(actor(call), form.kind, form.changes(call.gateway.wall()))
+        await call.json({"key": registry.view(row), "secret": key}, 201, NOT_KEPT)
+
+    async def listed(call: Call) -> None:
+        query = call.query()
+        found = await registry.listed(
+            user=query.get("user"), team=query.get("team"), revoked=query.get("revoked") in ("1", "true")
+        )
+        await call.json({"rows": [registry.view(row) for row in found]})
+
+    async def show(call: Call) -> None:
+        await _answer(call, await registry.show(call.argument))
+
+    async def update(call: Call) -> None:
+        form = await forms.filled(call, forms.UpdateKey)
+        changes = form.changes(call.gateway.wall())
+        if not changes:
+            raise Refused(400, "malformed", "nothing is to be changed", advice="Name a member to change.")
+        await _answer(call, await registry.update(actor(call), call.argument, changes))
+
+    async def rotate(call: Call) -> None:
+        form = await forms.filled(call, forms.RotateKey)
+        row, key = await registry.rotate(actor(call), call.argument, units.duration(form.grace))
+        await call.json({"key": registry.view(row), "secret": key}, 200, NOT_KEPT)
+
+    async def revoke(call: Call) -> None:
+        await _answer(call, await registry.revoke(actor(call), call.argument))
+
+    async def _answer(call: Call, row: KeyRow) -> None:
+        await call.json({"key": registry.view(row)})
+
+    at, one = "/admin/api/keys", "/admin/api/keys/{id}"
+    look = Access.VIEWER
+    yield Row("GET", at, look, listed, "Keys; `?user=`, `?team=`, `?revoked=true`.", store=DOWN)
+    yield _audited("POST", at, create, "A new key; its secret is in this answer and nowhere else.")
+    yield Row("GET", one, look, show, "One key, by id or alias.", store=DOWN)
+    yield _audited("PATCH", one, update, "Change some members of a key.")
+    yield _audited(
+        "POST", f"{one}/rotate", rotate, "A new secret; the one before counts for `grace`, by default 1h."
+    )
+    yield _audited("POST", f"{one}/revoke", revoke, "The key never counts again.")
+
+
+def _people_rows(people: People) -> Iterator[Row]:
+    async def users(call: Call) -> None:
+        await call.json({"rows": await people.users()})
+
+    async def create_user(call: Call) -> None:
+        form = await forms.filled(call, forms.CreateUser)
+        await call.json({"user": await people.create_user(actor(call), form.name, form.team, form.note)}, 201)
+
+    async def remove_user(call: Call) -> None:
+        await people.remove_user(actor(call), call.argument)
+        await call.json({"removed": call.argument})
+
+    async def teams(call: Call) -> None:
+        await call.json({"rows": await people.teams()})
+
+    async def create_team(call: Call) -> None:
+        form = await forms.filled(call, forms.CreateTeam)
+        await call.json({"team": await people.create_team(actor(call), form.name, form.note)}, 201)
+
+    async def remove_team(call: Call) -> None:
+        await people.remove_team(actor(call), call.argument)
+        await call.json({"removed": call.argument})
+
+    look = Access.VIEWER
+    yield Row("GET", "/admin/api/users", look, users, "Users.", store=DOWN)
+    yield _audited("POST", "/admin/api/users", create_user, "A new user, of a team if said.")
+    yield _audited("DELETE", "/admin/api/users/{name}", remove_user, "Remove a user who has no keys.")
+    yield Row("GET", "/admin/api/teams", look, teams, "Teams.", store=DOWN)
+    yield _audited("POST", "/admin/api/teams", create_team, "A new team.")
+    yield _audited(
+        "DELETE", "/admin/api/teams/{name}", remove_team, "Remove a team that has neither users nor keys."
+    )
+
+
+def _audited(method: str, template: str, answer: Answerer, doc: str) -> Row:
+    return Row(method, template, Access.ADMIN, answer, doc, store=DOWN, audited=True)
+
+
+def actor(call: Call) -> Actor:
+    """Who changes something, for the trail."""
+    client = call.scope.get("client")
+    return Actor(call.principal.id, client[0] if client else "", call.request_id)
+
+
+def _line(row: AuditRow) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "at": moment(row.at),
+        "who": row.who,
+        "action": row.action,
+        "subject": row.subject,
+        "before": row.before,
+        "after": row.after,
+        "address": row.address,
+        "request_id": row.request_id,
+    }
+
+
+def _number(text: str, name: str) -> int:
+    if not (text.isascii() and text.isdecimal() and len(text) <= 18):
+        raise Refused(400, "malformed", f"`{name}` must be a number: {text[:50]!r}", param=name)
+    return int(text)

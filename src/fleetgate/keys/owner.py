@@ -1,0 +1,196 @@
+"""Who asks. `identify` answers from memory; `learn` reads what memory does not have.
+
+There is one master key, which is made once and opens everything, and there are issued keys. Missing,
+malformed, unknown, wrong, expired, disabled and revoked keys get the same answer on the same path, and
+every comparison takes the same time whatever the key looks like.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from fleetgate.domain import KeyKind, Principal
+from fleetgate.errors import Refused, Source
+from fleetgate.keys import form
+from fleetgate.keys.ring import NO_DIGEST, NOBODY, Known, Ring, Unfamiliar, known_of
+from fleetgate.store import access
+from fleetgate.store.failures import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from sqlalchemy import Connection
+
+    from fleetgate.store.database import Store
+
+MASTER: Final = Principal("master", KeyKind.ADMIN)
+ANYBODY: Final = Principal("anonymous")
+READ_LIMIT: Final = 0.25
+"""Seconds that a request waits for the database to say whether there is such a key."""
+POLL_EVERY: Final = 1.0
+SAVE_EVERY: Final = 60
+"""Polls between two writings of when keys were last used."""
+MOST_ASKED: Final = 64
+"""Keys that are read at the same time; more than that is somebody trying keys."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """What issued keys need: where they are kept, what their hashes are keyed with, and clocks."""
+
+    store: Store
+    pepper: bytes
+    ring: Ring
+    clock: Callable[[], float]
+    """monotonic seconds"""
+    wall: Callable[[], float]
+    """unix seconds"""
+
+
+class Keys:
+    """Knows the keys; answers who presents one."""
+
+    def __init__(self, master: str, issued: Issued | None = None) -> None:
+        self._master = _sha256(master.encode())
+        self._issued = issued
+        self._used: dict[str, int] = {}
+        self._asked: dict[str, asyncio.Future[_Found]] = {}
+        self._polling: asyncio.Future[int] | None = None
+
+    def identify(self, presented: bytes | None) -> Principal | None:
+        """The principal of a presented key, or None. Raises Unfamiliar where `learn` must read first."""
+        given = presented or b""
+        master = hmac.compare_digest(_sha256(given), self._master)
+        if master and presented:
+            return MASTER
+        issued = self._issued
+        if issued is None or not presented:
+            return None
+        parts = form.parse(given)
+        now = issued.clock()
+        known = issued.ring.find(parts.id, now) if parts is not None else NOBODY
+        fits = _fits(known, parts, issued)
+        if not fits:
+            return None
+        self._used[known.principal.id] = round(issued.wall() * 1e3)
+        return known.local_principal if issued.ring.blind(now) else known.principal
+
+    async def learn(self, unfamiliar: Unfamiliar) -> None:
+        """Read a key. Afterwards `identify` knows more, or the database is down."""
+        issued, key_id = self._issued, unfamiliar.key_id
+        assert issued is not None
+        asked = self._asked.get(key_id)
+        if asked is None:
+            if issued.ring.failing or len(self._asked) >= MOST_ASKED:
+                raise _cannot_tell()
+            loop = asyncio.get_running_loop()
+            asked = loop.run_in_executor(None, issued.store.ask, _Reading(key_id))
+            self._asked[key_id] = asked
+            asked.add_done_callback(lambda done: self._learned(key_id, done))
+        try:
+            async with asyncio.timeout(READ_LIMIT):
+                await asyncio.shield(asked)
+        except (TimeoutError, StoreError):
+            issued.ring.fail()
+
+    def identify_now(self, presented: bytes | None) -> Principal | None:
+        """After `learn`: who it is. Raises Refused (503) where that still cannot be told."""
+        try:
+            return self.identify(presented)
+        except Unfamiliar:
+            raise _cannot_tell() from None
+
+    async def follow(self) -> None:
+        """For ever: watch the counter of changes, and write now and then when keys were last used."""
+        turn = 0
+        while True:
+            await self.poll()
+            turn += 1
+            if turn % SAVE_EVERY == 0:
+                await self.save()
+            await asyncio.sleep(POLL_EVERY)
+
+    async def poll(self) -> None:
+        """Read the counter of changes, once; a reading that hangs is not joined by a second one."""
+        issued = self._issued
+        assert issued is not None
+        if self._polling is None or self._polling.done():
+            loop = asyncio.get_running_loop()
+            self._polling = loop.run_in_executor(None, issued.store.ask, access.epoch)
+        try:
+            async with asyncio.timeout(READ_LIMIT):
+                epoch = await asyncio.shield(self._polling)
+        except (TimeoutError, StoreError):
+            issued.ring.fail()
+        else:
+            issued.ring.confirm(epoch, issued.clock())
+
+    async def save(self) -> None:
+        """Write when keys were last used. What the database does not take is tried again later."""
+        issued = self._issued
+        used, self._used = self._used, {}
+        if issued is None or not used:
+            return
+        try:
+            await issued.store.change(lambda connection: access.note_use(connection, used))
+        except StoreError:
+            self._used = {**used, **self._used}
+
+    def _learned(self, key_id: str, done: asyncio.Future[_Found]) -> None:
+        self._asked.pop(key_id, None)
+        issued = self._issued
+        if issued is None or done.cancelled() or done.exception() is not None:
+            return
+        row, team, epoch = done.result()
+        known = known_of(row, team) if row is not None else None
+        issued.ring.took(key_id, known, epoch, issued.clock())
+
+
+_Found = tuple[access.KeyRow | None, str | None, int]
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """Reads a key and, in the same snapshot, the counter of changes."""
+
+    key_id: str
+
+    def __call__(self, connection: Connection) -> _Found:
+        row, team = access.key_and_team(connection, self.key_id)
+        return row, team, access.epoch(connection)
+
+
+def digest(pepper: bytes, secret: bytes) -> bytes:
+    """What is kept of a secret. It has 256 bits, so a fast keyed hash suffices."""
+    return hmac.digest(pepper, secret, "sha256")
+
+
+def _fits(known: Known, parts: form.KeyText | None, issued: Issued) -> bool:
+    """Whether the secret is right and the key in force: all is compared, then one answer is given."""
+    mac = digest(issued.pepper, parts.secret if parts is not None else NO_DIGEST)
+    wall = issued.wall()
+    current = hmac.compare_digest(mac, known.digest)
+    old = hmac.compare_digest(mac, known.old_digest) & (wall < known.old_until)
+    in_time = known.expires is None or wall < known.expires
+    same_kind = parts is not None and parts.kind == known.kind
+    return (current | old) & in_time & same_kind & known.usable
+
+
+def _cannot_tell() -> Refused:
+    return Refused(
+        503,
+        "keys_unavailable",
+        "the key cannot be checked now: the database does not answer",
+        advice="Ask again in a moment; `fleetgate` logs what is wrong with the database.",
+        source=Source.GATEWAY,
+        retry_after=5.0,
+    )
+
+
+def _sha256(key: bytes) -> bytes:
+    """Keys of any length become equally long, so that comparing them takes equally long."""
+    return hashlib.sha256(key).digest()
