@@ -60,6 +60,7 @@ class LlamaCpp:
 
     name = "llamacpp"
     ports: tuple[int, ...] = (8080,)
+    load_dies_with_caller = False
 
     def normal_id(self, model: str) -> str:
         return model

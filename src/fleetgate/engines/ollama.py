@@ -61,6 +61,7 @@ class Ollama:
 
     name = "ollama"
     ports: tuple[int, ...] = (11434,)
+    load_dies_with_caller = True
 
     def normal_id(self, model: str) -> str:
         return tagged(model)

@@ -41,6 +41,7 @@ class OpenAI:
 
     name = "openai"
     ports: tuple[int, ...] = (8000, 8080)
+    load_dies_with_caller = False
 
     def normal_id(self, model: str) -> str:
         return model

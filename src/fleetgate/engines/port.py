@@ -82,6 +82,11 @@ class EngineKind(Protocol):
         """where it usually listens, the default first"""
         ...
 
+    @property
+    def load_dies_with_caller(self) -> bool:
+        """whether a request that is taken back while it loads a model takes the load with it"""
+        ...
+
     def normal_id(self, model: str) -> str:
         """the one spelling of a model's id, so that written, listed and loaded ones compare equal"""
         ...

@@ -46,6 +46,7 @@ class Vllm:
 
     name = "vllm"
     ports: tuple[int, ...] = (8000,)
+    load_dies_with_caller = False
 
     def normal_id(self, model: str) -> str:
         return model

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import sse
 from fleetgate.dialects import openai
@@ -21,7 +21,7 @@ from fleetgate.errors import AttemptFailed, FailureClass
 from fleetgate.upstream.port import UpstreamRequest, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from fleetgate.gateway.body import Body
     from fleetgate.live import Deployment
@@ -31,6 +31,8 @@ MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes of a whole answer."""
 MAX_ERROR: Final = 64 * 1024
 """Bytes that are read of an error answer."""
+LONGEST_LOAD: Final = 600.0
+"""Seconds that a load may take whose caller has left."""
 MAX_HELD: Final = 16 * 1024
 """Bytes of frames held back before the first content."""
 
@@ -48,6 +50,8 @@ class Ask:
     limit: float | None
     """seconds from dispatch to the first content; None: no limit"""
     fresh: bool = False
+    outlive: Callable[[Coroutine[Any, Any, None]], object] | None = None
+    """runs a task in the background: set where taking the request back would take a load with it"""
 
 
 @dataclass(slots=True)
@@ -96,12 +100,49 @@ async def _attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) ->
         ask.body.encode(ask.deployment.model.id, stream=stream),
         ask.fresh,
     )
-    answer = await transport.open(request)
+    if ask.outlive is None:
+        answer = await transport.open(request)
+    else:
+        answer = await _open_outliving(transport, request, ask.outlive)
     try:
         return await _read(ask, answer, wall)
     except BaseException:
         answer.abort()
         raise
+
+
+async def _open_outliving(
+    transport: Transport, request: UpstreamRequest, spawn: Callable[[Coroutine[Any, Any, None]], object]
+) -> Answer:
+    """Open in a task of its own. Whoever asked may leave; the load goes on, and its answer is thrown away."""
+    opened: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+    spawn(_open_and_load(transport, request, opened))
+    try:
+        return await asyncio.shield(opened)
+    except asyncio.CancelledError:
+        if not opened.cancel() and not opened.exception():
+            opened.result().abort()
+        raise
+
+
+async def _open_and_load(
+    transport: Transport, request: UpstreamRequest, opened: asyncio.Future[Answer]
+) -> None:
+    try:
+        async with asyncio.timeout(LONGEST_LOAD):
+            answer = await transport.open(request)
+    except TimeoutError:
+        failure = AttemptFailed(FailureClass.LOADING, f"still loading after {LONGEST_LOAD:g} s")
+        if not opened.done():
+            opened.set_exception(failure)
+    except AttemptFailed as error:
+        if not opened.done():
+            opened.set_exception(error)
+    else:
+        if opened.done():
+            answer.abort()
+        else:
+            opened.set_result(answer)
 
 
 async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | Flow:

@@ -83,6 +83,8 @@ class Gateway:
         self._instance_header = (b"x-fleetgate-instance", instance.encode())
         self._budget = Budget()
         self._active: dict[Stoppable, int] = {}
+        self._loads: set[str] = set()
+        """deployments with a load that outlives its caller"""
 
     @property
     def active(self) -> int:
@@ -117,6 +119,21 @@ class Gateway:
         self._budget.spend(now)
         self._active[exchange] += 1
         return True
+
+    def keeper_of_load(self, deployment: Deployment) -> Callable[[Coroutine[Any, Any, None]], object] | None:
+        """Runs the request that loads a cold model, where the load would die with its caller.
+
+        One for each deployment: whoever asks meanwhile may leave without harm. None: not needed.
+        """
+        cold = deployment.resident is False and deployment.engine.kind.load_dies_with_caller
+        if not cold or deployment.id in self._loads:
+            return None
+
+        def keep(work: Coroutine[Any, Any, None]) -> None:
+            self._loads.add(deployment.id)
+            self.spawn(work).add_done_callback(lambda _task: self._loads.discard(deployment.id))
+
+        return keep
 
     def stop_all(self, why: FailureClass) -> None:
         for exchange in list(self._active):

@@ -284,4 +284,5 @@ class Walk:
             streamed,
             limit,
             fresh=state.again is deployment,
+            outlive=self._gateway.keeper_of_load(deployment),
         )

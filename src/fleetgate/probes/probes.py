@@ -98,7 +98,7 @@ class Probes:
         """Ask everything that is due. True when the engine is well."""
         asks = list(engine.kind.pulse()) if engine.node.local else []
         if catalogue:
-            asks += engine.kind.catalogue()
+            asks[1:1] = engine.kind.catalogue()  # behind health, before what is said about its models
         well = True
         for ask in dict.fromkeys(asks):  # one path may serve both
             if ask.path in absent or (ask.stirs and not engine.in_flight):
