@@ -81,7 +81,7 @@ def test_it_is_recognised_and_its_probes_are_read(llama: Llama) -> None:
 
 
 def test_its_answers_say_that_it_is_a_demonstration(llama: Llama) -> None:
-    reply, answer = ask(llama, "POST", "/v1/chat/completions", chat(model="gpt-4o"))
+    reply, answer = ask(llama, "POST", "/v1/chat/completions", chat(model="gpt-4o", ignore_eos=True))
     said = json.loads(answer)
     assert reply.status == 200
     assert said["model"] == "fleetgate-demo"
