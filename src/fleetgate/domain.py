@@ -81,12 +81,75 @@ class Model:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens as the upstream counted them; `estimated` when we had to."""
+    """What the upstream counted; `estimated` when we had to. `None` means that nobody said.
+
+    `input_tokens` holds the cached, written and audio tokens among them, `output_tokens` those of
+    reasoning and audio: the details say which part has a price of its own.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    """of the input: read from the provider's cache"""
     estimated: bool = False
+    cache_write_tokens: int | None = None
+    """of the input: written to the provider's cache"""
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    images: int | None = None
+    milliseconds: int | None = None
+    """of audio"""
+    characters: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Booking:
+    """What one event changes at one lasting counter, in its own unit: nano-dollars, tokens or requests."""
+
+    counter: str
+    """id of the limit, and of whom it counts for where it counts everybody apart"""
+    window: int
+    """begin of the counter's window, unix seconds"""
+    held: int = 0
+    spent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """An attempt that costs money, before its first byte leaves: held amounts, and what is lost in a crash.
+
+    Amounts are nano-dollars. `entry` is the exchange as far as it is known; with the attempt in it, it is
+    what the ledger says should this process die now.
+    """
+
+    request_id: str
+    attempt: int
+    """`Attempt.number`"""
+    bound: int
+    """the most it can cost"""
+    expected: int
+    """what it is charged where its end is never learned"""
+    bookings: tuple[Booking, ...]
+    """amounts to hold"""
+    entry: Entry
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """The end of a reservation: what it cost, in place of what was held."""
+
+    request_id: str
+    attempt: int
+    cost: int
+    """nano-dollars; 0 where nothing was sent or nothing is billed"""
+    released: bool
+    """proven unsent, refused or free"""
+    estimated: bool
+    excess: int
+    """nano-dollars above the bound: an `adjust` of its own"""
+    bookings: tuple[Booking, ...]
+    """`held` is taken back, `spent` is added"""
 
 
 class KeyKind(StrEnum):
@@ -112,6 +175,9 @@ class Principal:
     """patterns of the names it may ask for; empty: every name"""
     only_local: bool = False
     """its key could not be confirmed lately: nothing that costs money"""
+    tags: tuple[str, ...] = ()
+    end_user: str | None = None
+    """for whom it asks, as a trusted header says"""
 
     @property
     def admin(self) -> bool:
@@ -132,11 +198,26 @@ class Attempt:
     status: int | None = None
     first_content: float | None = None
     text: str = ""
+    number: int = 0
+    """counts the tries of an exchange, unsent ones too: the ledger's name for it"""
+    account: str | None = None
+    """the provider's account it was sent with"""
+    usage: Usage = field(default_factory=Usage)
+    cost: int | None = 0
+    """nano-dollars; None: nobody knows"""
+    estimated: bool = False
+    """the cost is an estimate"""
+    price: str = ""
+    """the prices it was charged at, in short; empty: free"""
+    energy: int = 0
+    """micro-watt-hours that it took on a machine of ours, as far as that is configured"""
+    energy_cost: int = 0
+    """nano-dollars of that energy; beside `cost`, never part of it"""
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One finished exchange: the log line and the ledger row are made of this."""
+    """One finished exchange: the log line and the ledger's line are made of this."""
 
     request_id: str
     at: float
@@ -161,3 +242,21 @@ class Entry:
     team: str | None = None
     end_user: str | None = None
     """for whom the caller asked, in its own words"""
+    cache: str = ""
+    """`hit`: answered from the cache; `joined`: with the answer of an equal request; else empty"""
+    tags: tuple[str, ...] = ()
+    """of the key"""
+    settlements: tuple[Settlement, ...] = ()
+    """reservations that end with the exchange"""
+    bookings: tuple[Booking, ...] = ()
+    """what it adds to lasting counters beside money"""
+
+    @property
+    def cost(self) -> int:
+        """Nano-dollars of all attempts whose cost is known."""
+        return sum(attempt.cost or 0 for attempt in self.attempts)
+
+    @property
+    def cost_unknown(self) -> bool:
+        """Whether some attempt cost what nobody knows."""
+        return any(attempt.cost is None for attempt in self.attempts)

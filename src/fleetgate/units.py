@@ -15,6 +15,7 @@ import re
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Final
+from zoneinfo import ZoneInfo
 
 NANO_PER_USD: Final = 1_000_000_000
 PER_MILLION: Final = 1_000_000
@@ -47,6 +48,8 @@ _PRICED: Final = {
     "char": ("character", PER_MILLION),
     "Mchar": ("character", 1),
 }
+
+_WATTS: Final = {"W": Decimal(1), "kW": Decimal(1_000)}
 
 _NUMBER = r"[0-9]+(?:\.[0-9]+)?|\.[0-9]+"
 _PART: Final = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)")
@@ -141,17 +144,52 @@ def print_share(part: float) -> str:
     return f"{_plain(Decimal(repr(float(part))) * 100)}%"
 
 
-def money(value: Any) -> int:
-    """`100 USD` -> nano-dollars."""
+@dataclass(frozen=True, slots=True)
+class Amount:
+    """Money as it is written: billionths of a unit of its currency."""
+
+    nano: int
+    currency: str = "USD"
+
+
+def amount(value: Any) -> Amount:
+    """`100 USD` -> 100 · 10⁹ nano-dollars; `80 EUR` stays in euros until a rate is known."""
     expected = "an amount with its currency, such as 100 USD"
     text = _text(value, expected, example=lambda number: f"{number} USD")
     if text is None:
-        return 0
+        return Amount(0)
     match = _MONEY.fullmatch(text)
     if not match:
         raise _wrong(text, expected)
     number, currency = match.groups()
-    return _nano(number, currency, text)
+    return Amount(_nano(number, text), currency)
+
+
+def money(value: Any) -> int:
+    """`100 USD` -> nano-dollars."""
+    read = amount(value)
+    _in_dollars(read.currency, value)
+    return read.nano
+
+
+def power(value: Any) -> float:
+    """`450W`, `1.2kW` -> watts."""
+    expected = "a power with its unit, such as 450W"
+    text = _text(value, expected, example=lambda number: f"{number}W")
+    if text is None:
+        return 0.0
+    match = _SIZE.fullmatch(text)
+    if not match or match[2] not in _WATTS:
+        raise _wrong(text, expected)
+    return float(Decimal(match[1]) * _WATTS[match[2]])
+
+
+def zone(name: str) -> ZoneInfo:
+    """An IANA time zone by its name. Raises ValueError with what would be right."""
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin or UTC") from None
 
 
 def print_money(nano: int) -> str:
@@ -165,6 +203,7 @@ class Rate:
 
     nano_per_million: int
     unit: str
+    currency: str = "USD"
 
 
 def rate(value: Any) -> Rate:
@@ -178,7 +217,7 @@ def rate(value: Any) -> Rate:
     if per not in _PRICED:
         raise ValueError(f"unknown unit {per!r} in {text!r}; write {expected}")
     unit, factor = _PRICED[per]
-    return Rate(_nano(number, currency, text) * factor, unit)
+    return Rate(_nano(number, text) * factor, unit, currency)
 
 
 def print_rate(price: Rate) -> str:
@@ -207,9 +246,12 @@ def _text(value: Any, expected: str, *, example: Any) -> str | None:
     return text
 
 
-def _nano(number: str, currency: str, text: str) -> int:
+def _in_dollars(currency: str, written: Any) -> None:
     if currency != "USD":
-        raise ValueError(f"unknown currency {currency!r} in {text!r}; write USD")
+        raise ValueError(f"unknown currency {currency!r} in {written!r}; write USD")
+
+
+def _nano(number: str, text: str) -> int:
     total = Decimal(number) * NANO_PER_USD
     if total != total.to_integral_value():
         raise ValueError(f"{text!r} is finer than a nano-dollar; write at most nine decimal places")

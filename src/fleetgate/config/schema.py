@@ -8,49 +8,13 @@ yet in effect).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from fleetgate import units
-from fleetgate.config.secrets import Secret, beside, secret
+from fleetgate.config.block import LATER, RESTART, Block, Duration, FilePath, SecretRef, Size, Strings
+from fleetgate.config.money import Cache, Currency, Energy, EnergyPrice, Ledger, Limit, Price, Quota
 from fleetgate.domain import Capability, Power
-
-Duration = Annotated[
-    float,
-    BeforeValidator(units.duration, json_schema_input_type=str),
-    Field(json_schema_extra={"unit": "duration"}),
-]
-"""seconds; written `250ms`, `5s`, `2m`, `1h`"""
-Size = Annotated[
-    int, BeforeValidator(units.size, json_schema_input_type=str), Field(json_schema_extra={"unit": "size"})
-]
-"""bytes; written `256KiB`, `20MB`"""
-SecretRef = Annotated[
-    Secret, BeforeValidator(secret, json_schema_input_type=str), Field(json_schema_extra={"unit": "secret"})
-]
-"""`"${ENV}"` or `"${file:/path}"`"""
-FilePath = Annotated[str, AfterValidator(beside)]
-"""a relative one is taken from the directory of the main file"""
-
-
-def _as_tuple(value: Any) -> Any:
-    return (value,) if isinstance(value, str) else value
-
-
-Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple, json_schema_input_type=str | tuple[str, ...])]
-
-
-RESTART: Final[dict[str, Any]] = {"restart": True}
-LATER: Final[dict[str, Any]] = {"later": True}
-
-
-class Block(BaseModel):
-    """Base of every block: frozen, unknown keys are errors."""
-
-    model_config = ConfigDict(
-        frozen=True, extra="forbid", arbitrary_types_allowed=True, hide_input_in_errors=True
-    )
 
 
 class KeepAlive(Block):
@@ -87,10 +51,20 @@ class Gateway(Block):
         "beside loopback and the addresses it listens on.",
     )
     database: str = Field(
-        default="sqlite", description="`sqlite` (a file in the state directory).", json_schema_extra=RESTART
+        default="sqlite",
+        description="`sqlite` (a file in the state directory), or `postgresql://user@host/name`.",
+        json_schema_extra=RESTART,
     )
     shared_state: str = Field(
-        default="memory", description="Where several gateways share their limits.", json_schema_extra=LATER
+        default="memory",
+        description="Where several gateways share rates and places: `memory` (one gateway), or "
+        "`redis://host:6379/0`.",
+        json_schema_extra=RESTART,
+    )
+    trust_user_headers: Strings = Field(
+        default=(),
+        description="Headers in which callers with a key may say for whom they ask, such as `x-user`. Only "
+        "recorded.",
     )
     drain: Duration = Field(default=300.0, description="How long running answers may take after SIGTERM.")
     lame_duck: Duration = Field(
@@ -174,7 +148,9 @@ class ModelEntry(Block):
     does: frozenset[Capability] | None = Field(default=None, description="What can be asked of it.")
     quality: float | None = Field(default=None, ge=0, le=1, description="0 to 1, for the policy `best`.")
     params: float | None = Field(default=None, gt=0, description="Parameters in billions.")
-    price: dict[str, Any] | None = Field(default=None, description="Own price.", json_schema_extra=LATER)
+    price: Price | None = Field(
+        default=None, description="What it costs; default: the known price of a provider's model."
+    )
     dimensions: int | None = Field(default=None, gt=0, description="Length of its embeddings.")
     space: str | None = Field(
         default=None, description="Embeddings of one space may stand in for each other."
@@ -225,7 +201,7 @@ class Node(Block):
         description="`always`; `on_demand` (may be woken); `manual` (off is normal, never woken).",
     )
     wake: dict[str, Any] | None = Field(default=None, description="How to wake it.", json_schema_extra=LATER)
-    energy: dict[str, Any] | None = Field(default=None, description="Its draw.", json_schema_extra=LATER)
+    energy: Energy | None = Field(default=None, description="Its draw.")
     planned: bool = Field(
         default=False, description="Not there yet: placeholders are allowed, nothing is probed."
     )
@@ -242,12 +218,10 @@ class Provider(Block):
     url: str | None = Field(default=None, description="Base address up to and including `/v1`.")
     key: SecretRef | None = Field(default=None, description="Its key.")
     keys: tuple[SecretRef, ...] = Field(
-        default=(), description="Several keys; the first is used for now.", json_schema_extra=LATER
+        default=(), description="Several keys, each an account with its own quotas and state."
     )
     ca: FilePath | None = Field(default=None, description="PEM file with the authority to trust.")
-    limits: tuple[dict[str, Any], ...] = Field(
-        default=(), description="Quotas of the provider.", json_schema_extra=LATER
-    )
+    limits: tuple[Quota, ...] = Field(default=(), description="Quotas that the provider sets.")
     models: tuple[ModelEntry, ...] | None = Field(
         default=None, description="Its models that are used; default: discovered."
     )
@@ -320,8 +294,15 @@ class Settings(Block):
     providers: dict[str, Provider] = Field(default={}, description="Outside companies.")
     roles: dict[str, Role] = Field(default={}, description="Names with a policy.")
     aliases: dict[str, str] = Field(default={}, description="Other names without behaviour.")
-    limits: tuple[dict[str, Any], ...] = Field(default=(), description="Limits.", json_schema_extra=LATER)
-    cache: dict[str, Any] | None = Field(default=None, description="Answer cache.", json_schema_extra=LATER)
+    limits: tuple[Limit, ...] = Field(default=(), description="Limits of ours, budgets among them.")
+    ledger: Ledger = Field(default=Ledger(), description="The record of exchanges and their cost.")
+    currency: Currency | None = Field(
+        default=None, description="Amounts are shown in it, and may be written in it; default: USD."
+    )
+    energy: EnergyPrice | None = Field(default=None, description="The price of electricity.")
+    cache: Cache | None = Field(
+        default=None, description="Answers to equal requests are kept and given again."
+    )
     notify: dict[str, Any] = Field(default={}, description="Where alerts go.", json_schema_extra=LATER)
     alerts: tuple[dict[str, Any], ...] = Field(
         default=(), description="What is reported.", json_schema_extra=LATER

@@ -11,7 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Index, Integer, MetaData, Table, Text
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    false,
+)
 
 metadata: Final = MetaData()
 
@@ -58,9 +69,107 @@ exchange: Final = Table(
     Column("person", Text),
     Column("team", Text),
     Column("end_user", Text),
+    Column("cost", BigInteger, nullable=False, server_default="0"),
+    Column("cost_unknown", Boolean, nullable=False, server_default=false()),
+    Column("energy", BigInteger, nullable=False, server_default="0"),
+    Column("energy_cost", BigInteger, nullable=False, server_default="0"),
+    Column("cache", Text, nullable=False, server_default=""),
+    Column("tags", Text, nullable=False, server_default="[]"),
     Index("exchange_at", "at"),
 )
-"""One row per finished exchange."""
+"""One row per finished exchange: an entry of the ledger. Money is in nano-dollars, energy in µWh."""
+
+run: Final = Table(
+    "run",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("started_at", BigInteger, nullable=False),
+    Column("beat_at", BigInteger, nullable=False),
+    Column("host", Text, nullable=False),
+)
+"""Gateway processes that hold something: leases of budget, open requests. `beat_at` says who is alive."""
+
+counter: Final = Table(
+    "counter",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True),
+    Column("granted", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    CheckConstraint("granted >= 0 AND spent >= 0 AND held >= 0", name="counter_not_negative"),
+)
+"""A lasting limit in one of its windows. `granted`: all leases, of ended processes too; `spent` and `held`:
+what ended processes left behind."""
+
+budget_lease: Final = Table(
+    "budget_lease",
+    metadata,
+    Column("run", Text, primary_key=True),
+    Column("counter", Text, primary_key=True),
+    Column("window", BigInteger, primary_key=True),
+    Column("granted", BigInteger, nullable=False),
+    Column("spent", BigInteger, nullable=False),
+    Column("held", BigInteger, nullable=False),
+    CheckConstraint("granted >= 0 AND spent >= 0 AND held >= 0", name="budget_lease_not_negative"),
+)
+"""The part of a counter that one process may use up without asking again."""
+
+money_event: Final = Table(
+    "money_event",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("attempt", Integer, primary_key=True),
+    Column("kind", Text, primary_key=True),
+    Column("seq", Integer, primary_key=True),
+    Column("at", BigInteger, nullable=False),
+    Column("run", Text, nullable=False),
+    Column("amount", BigInteger, nullable=False),
+    Column("expected", BigInteger, nullable=False),
+    Column("estimated", Boolean, nullable=False),
+    Column("bookings", Text, nullable=False),
+    Index("money_event_at", "at"),
+)
+"""reserve, dispatch, settle, release, adjust, carry: appended, never changed. Nano-dollars."""
+
+open_request: Final = Table(
+    "open_request",
+    metadata,
+    Column("request_id", Text, primary_key=True),
+    Column("run", Text, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    Column("document", Text, nullable=False),
+    Index("open_request_run", "run"),
+)
+"""Requests with a reservation and no entry yet: what a start after a crash has to bring to an end."""
+
+hourly: Final = Table(
+    "hourly",
+    metadata,
+    Column("hour", BigInteger, primary_key=True),
+    *(
+        Column(name, Text, primary_key=True)
+        for name in ("key", "person", "team", "model", "deployment", "node", "provider", "account")
+    ),
+    *(
+        Column(name, BigInteger, nullable=False)
+        for name in (
+            *("requests", "attempts", "failures", "cache_hits", "input_tokens", "output_tokens"),
+            *("cached_tokens", "cost", "cost_unknown", "estimated", "energy", "energy_cost", "duration_ms"),
+        )
+    ),
+)
+"""Sums of the ledger by hour (unix seconds of its begin), kept when entries are deleted. `requests` counts
+an exchange once, at the deployment that answered or was tried last; `attempts` what was sent where."""
+
+limit_rule: Final = Table(
+    "limit_rule",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("document", Text, nullable=False),
+    Column("created_at", BigInteger, nullable=False),
+)
+"""Limits made over the API: each a JSON object of the same form as one in the file."""
 
 team: Final = Table(
     "team",

@@ -1,0 +1,240 @@
+"""The declaration of everything about limits, money and the answer cache."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+
+from fleetgate import units
+from fleetgate.config.block import Block, Duration, Share, Size, Strings
+
+SCOPES: Final = ("team", "user", "key", "role", "model", "deployment", "provider", "account", "node")
+EACH: Final = "*"
+"""each of them has this limit for itself"""
+
+
+def _amount(value: Any) -> units.Amount:
+    return units.amount(value)
+
+
+Money = Annotated[
+    units.Amount,
+    BeforeValidator(_amount, json_schema_input_type=str),
+    Field(json_schema_extra={"unit": "money"}),
+]
+"""written `100 USD`, or in the currency of the file"""
+
+
+def _rate(value: Any) -> units.Rate:
+    return units.rate(value)
+
+
+Rate = Annotated[
+    units.Rate, BeforeValidator(_rate, json_schema_input_type=str), Field(json_schema_extra={"unit": "price"})
+]
+"""written `1.5 USD/Mtok`, `0.04 USD/image`, `0.006 USD/min`, `0.30 USD/kWh`"""
+
+_RESET: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?:\s+(\S+))?")
+
+
+def _reset(text: str) -> str:
+    if not _RESET.fullmatch(text):
+        raise ValueError(f"{text!r} is not a time of day; write HH:MM and a time zone, such as 00:00 UTC")
+    return text
+
+
+def _zone(text: str) -> str:
+    units.zone(text)
+    return text
+
+
+Zone = Annotated[str, AfterValidator(_zone)]
+"""an IANA time zone, such as `Europe/Berlin`"""
+Reset = Annotated[str, AfterValidator(_reset)]
+
+UNITS: Final = ("second", "minute", "hour", "day", "month")
+
+
+def _per(text: str) -> str:
+    if text not in UNITS and units.duration(text) <= 0:
+        raise ValueError(f"{text!r} is no window; write {', '.join(UNITS)}, or a duration such as 5h")
+    return text
+
+
+class Measures(Block):
+    """What is counted, over which window. One entry may bound several things; each is a limit of its own."""
+
+    requests: int | None = Field(default=None, ge=0, description="Requests.")
+    input_tokens: int | None = Field(default=None, ge=0, description="Tokens that go in.")
+    output_tokens: int | None = Field(default=None, ge=0, description="Tokens that come out.")
+    tokens: int | None = Field(default=None, ge=0, description="Tokens in and out together.")
+    parallel: int | None = Field(
+        default=None, ge=0, description="Requests at the same time; streams count to their end."
+    )
+    money: Money | None = Field(default=None, description="Money.")
+    per: Annotated[str, AfterValidator(_per)] | None = Field(
+        default=None,
+        description="The window: second, minute, hour, day, month, or a duration such as `5h`. "
+        "Default: `month` for money, `minute` for the rest.",
+    )
+    window: Literal["rolling", "calendar"] | None = Field(
+        default=None,
+        description="`rolling`: any stretch of that length; `calendar`: from midnight, or the first of "
+        "the month. Default: `calendar` for money, days and months, else `rolling`.",
+    )
+    zone: Zone | None = Field(default=None, description="Time zone of a calendar window; default UTC.")
+    reset: Reset | None = Field(
+        default=None, description="Time of day at which a calendar window begins, such as `00:00 UTC`."
+    )
+    burst: int | None = Field(
+        default=None, ge=1, description="How much of a rolling limit may come at once; default: all of it."
+    )
+
+    @model_validator(mode="after")
+    def _bounds_something(self) -> Measures:
+        amounts = (
+            self.requests,
+            self.input_tokens,
+            self.output_tokens,
+            self.tokens,
+            self.parallel,
+            self.money,
+        )
+        if all(amount is None for amount in amounts):
+            raise ValueError("it bounds nothing; write requests, tokens, parallel or money")
+        if self.window == "rolling" and (self.money is not None or self.per == "month"):
+            raise ValueError("money and months have calendar windows; leave `window` out")
+        return self
+
+
+def _scope(value: Any) -> Any:
+    """`global` -> {}; a map of one or two scopes stays."""
+    if value == "global":
+        return {}
+    if isinstance(value, str):
+        raise ValueError(f"{value!r} is no scope; write global, or a map such as {{role: chat}}")  # noqa: TRY004
+    return value
+
+
+Scope = Annotated[
+    dict[Literal["team", "user", "key", "role", "model", "deployment", "provider", "account", "node"], str],
+    Field(max_length=2),
+    BeforeValidator(_scope, json_schema_input_type=str | dict[str, str]),
+]
+
+
+class Limit(Measures):
+    """A limit: for whom, what, over which time, and what happens when it is reached."""
+
+    name: str = Field(default="", description="What it is called in refusals; default: made of the rest.")
+    scope: Scope = Field(
+        default={},
+        description="`global`, or one or two of team, user, key, role, model, deployment, provider, account, "
+        'node, such as `{key: ci, model: "openai/*"}`. `"*"`: each of them for itself.',
+    )
+    then: Literal["refuse", "local_only", "warn"] = Field(
+        default="refuse",
+        description="`refuse`; `local_only`: go on with own machines; `warn`: only say so.",
+    )
+
+
+class Quota(Measures):
+    """A limit that a provider sets, counted by us."""
+
+    per_key: bool = Field(default=False, description="For each key apart; default: for the provider.")
+    models: Strings = Field(
+        default=(), description="Each of these models apart (`*`: each model); default: all together."
+    )
+    spread: bool = Field(default=False, description="Spread it over its window instead of using it at once.")
+
+
+class Tier(Block):
+    """Prices of requests with more input than a number of tokens. What it leaves out stays as it is."""
+
+    above: int = Field(ge=1, description="Tokens of input above which it applies, to the whole request.")
+    input: Rate | None = Field(default=None, description="Input tokens.")
+    output: Rate | None = Field(default=None, description="Output tokens.")
+    cached_input: Rate | None = Field(default=None, description="Input tokens read from its cache.")
+    cache_write: Rate | None = Field(default=None, description="Input tokens written to its cache.")
+
+
+class Price(Block):
+    """What a model costs. A file's price replaces the known one as a whole."""
+
+    input: Rate | None = Field(default=None, description="Input tokens.")
+    output: Rate | None = Field(default=None, description="Output tokens.")
+    cached_input: Rate | None = Field(
+        default=None, description="Input tokens read from its cache; default: as input."
+    )
+    cache_write: Rate | None = Field(
+        default=None, description="Input tokens written to its cache; default: as input."
+    )
+    audio_input: Rate | None = Field(default=None, description="Audio tokens in; default: as input.")
+    audio_output: Rate | None = Field(default=None, description="Audio tokens out; default: as output.")
+    image: Rate | None = Field(default=None, description="One image.")
+    second: Rate | None = Field(default=None, description="One second of audio.")
+    character: Rate | None = Field(default=None, description="One character of text to speak.")
+    request: Money | None = Field(default=None, description="Each request, on top of the rest.")
+    batch: Share | None = Field(default=None, description="What batch requests pay of it, such as `50%`.")
+    tiers: tuple[Tier, ...] = Field(default=(), description="Other prices for long inputs.")
+    ceiling: Money | None = Field(
+        default=None,
+        description="For a model without known prices: the most that one request is taken to cost. It is "
+        "then charged as an estimate.",
+    )
+
+
+class EnergyPrice(Block):
+    """What a kilowatt-hour costs. It is shown beside the cost of answers and never part of a budget."""
+
+    price: Money = Field(description="For one kilowatt-hour.")
+    hours: dict[str, Money] = Field(
+        default={}, description="Other prices by time of day, such as `22:00-06:00: 0.20 USD`."
+    )
+    zone: Zone = Field(default="UTC", description="Time zone of these hours.")
+
+
+class Energy(Block):
+    """What a machine draws."""
+
+    idle: Annotated[float, BeforeValidator(units.power, json_schema_input_type=str)] = Field(
+        default=0.0, description="Watts when it answers nothing, such as `60W`."
+    )
+    busy: Annotated[float, BeforeValidator(units.power, json_schema_input_type=str)] = Field(
+        description="Watts when it answers, such as `450W`."
+    )
+
+
+class Currency(Block):
+    """Your own currency, at a fixed rate."""
+
+    code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="Such as `EUR`.")
+    rate: Money = Field(description="What one of it is worth, such as `1.08 USD`.")
+
+
+class Cache(Block):
+    """Answers to equal requests are kept and given again."""
+
+    ttl: Duration = Field(default=3_600.0, gt=0, description="How long an answer is kept.")
+    share: bool = Field(default=False, description="One cache for all keys; default: each key its own.")
+    size: Size = Field(default=64 * 1024 * 1024, gt=0, description="Most bytes of answers kept in memory.")
+    largest: Size = Field(default=1024 * 1024, gt=0, description="Largest answer that is kept.")
+    names: Strings = Field(default=(), description="Names whose answers are kept, wildcards; default: all.")
+
+
+class Ledger(Block):
+    """How long the record is kept."""
+
+    keep: Duration = Field(
+        default=400 * 86_400.0, gt=0, description="Age at which single entries are deleted; sums stay."
+    )
+    keep_audit: Duration = Field(
+        default=3 * 366 * 86_400.0, gt=0, description="Age at which lines of the audit trail are deleted."
+    )
+    on_disconnect: Literal["cancel", "read_on"] = Field(
+        default="cancel",
+        description="When a caller leaves a paid answer: cancel it and charge an estimate, or read it to "
+        "its end, a minute at most, and charge what it cost.",
+    )
