@@ -19,7 +19,7 @@ from fleetgate.config import declaration
 from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.schema import Settings
 from fleetgate.errors import TABLE, Row
-from fleetgate.http import admin, health, inference, keys
+from fleetgate.http import admin, health, inference, keys, limits, providers
 from fleetgate.http.status import Status
 
 if TYPE_CHECKING:
@@ -173,7 +173,9 @@ def routes() -> str:
         *inference.rows(),
         *health.rows(status),
         *admin.rows(status, nobody, nobody),
-        *keys.rows(nobody, nobody),
+        *keys.rows(nobody, nobody, nobody),
+        *limits.rows(nobody, nobody),
+        *providers.rows(nobody),
     ]
     templates = {(row.method, row.template) for row in rows}
     lines = []

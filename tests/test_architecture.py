@@ -29,10 +29,11 @@ ROOT: Final = "fleetgate"
 WORDS: Final = ("units", "errors", "domain", "sse")
 DECISIONS: Final = (
     *("forecast", "retry", "health", "routing", "dialects", "engines", "litellm_config"),
+    *("windows", "limits", "prices", "pricing", "energy", "estimate"),
     "live",  # the records that decisions read and `fleet` alone changes
 )
-EDGES: Final = ("config", "upstream", "store", "telemetry")
-OWNERS: Final = ("keys", "fleet")
+EDGES: Final = ("config", "upstream", "store", "shared", "tailnet", "telemetry")
+OWNERS: Final = ("keys", "budgets", "cache", "fleet")
 MOTION: Final = ("gateway", "probes", "agent")
 
 MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
@@ -45,18 +46,30 @@ MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
     "forecast": WORDS,
     "retry": WORDS,
     "health": WORDS,
-    "live": (*WORDS, "forecast", "health", "engines", "upstream"),
+    "live": (*WORDS, "forecast", "health", "engines", "upstream", "pricing"),
     "routing": (*WORDS, "forecast", "retry", "health", "live", "config"),  # compiles the typed settings
     "dialects": WORDS,
     "engines": (*WORDS, "dialects"),
     "litellm_config": (*WORDS, "config"),
+    "windows": WORDS,
+    "limits": (*WORDS, "windows"),
+    "pricing": (*WORDS, "config"),
+    "prices": (*WORDS, "config", "pricing"),
+    "energy": (*WORDS, "config", "pricing"),
+    "estimate": (),
     # edges: each wraps one outside thing and knows no other edge
     "config": WORDS,
     "upstream": WORDS,
     "store": WORDS,
+    "shared": WORDS,
+    "tailnet": WORDS,
     "telemetry": WORDS,
     # owners of living state
-    "keys": (*WORDS, "config", "store", "telemetry"),
+    "keys": (*WORDS, "config", "store", "tailnet", "telemetry"),
+    "budgets": (
+        *(*WORDS, "windows", "limits", "pricing", "live", "routing", "config", "store", "shared", "keys"),
+    ),
+    "cache": (*WORDS, "shared", "config"),
     "fleet": (*WORDS, *DECISIONS, *EDGES),
     # motion
     "gateway": (*WORDS, *DECISIONS, *EDGES, *OWNERS),

@@ -121,20 +121,66 @@ def test_wrong_money(written, reason):
         ("1 USD/Mtok", units.Rate(1_000_000_000, "token")),
         ("0.5 USD/ktok", units.Rate(500_000_000_000, "token")),
         ("0.04 USD/image", units.Rate(40_000_000 * 1_000_000, "image")),
-        ("0.006 USD/s", units.Rate(6_000_000 * 1_000_000, "second")),
+        ("0.0001 USD/s", units.Rate(360_000_000 * 1_000_000, "hour")),
+        ("0.006 USD/min", units.Rate(360_000_000 * 1_000_000, "hour")),
+        ("0.36 USD/h", units.Rate(360_000_000 * 1_000_000, "hour")),
+        ("0.04 EUR/image", units.Rate(40_000_000 * 1_000_000, "image", "EUR")),
     ],
 )
 def test_rates_read(written, rate):
     assert units.rate(written) == rate
 
 
-@given(st.integers(min_value=0, max_value=10**15), st.sampled_from(["Mtok", "image", "s", "Mchar"]))
+@given(
+    st.integers(min_value=0, max_value=10**15), st.sampled_from(["Mtok", "image", "s", "min", "h", "Mchar"])
+)
 def test_rates_survive_printing(nano, per):
-    price = units.rate(f"{Decimal(nano) / units.NANO_PER_USD:f} USD/{per}")
+    price = units.rate(f"{Decimal(nano) / units.NANO_PER_USD:f} EUR/{per}")
     assert units.rate(units.print_rate(price)) == price
 
 
-@pytest.mark.parametrize("written", ["1 USD", "1 USD/mile", 0, "1 EUR/Mtok", 3])
+@pytest.mark.parametrize("written", ["1 USD", "1 USD/mile", 0, "1 eur/Mtok", 3])
 def test_wrong_rates(written):
     with pytest.raises(ValueError, match="; write"):
         units.rate(written)
+
+
+def test_prices_of_audio_print_in_the_unit_that_fits():
+    assert units.print_rate(units.rate("0.006 USD/min")) == "0.0001 USD/s"
+    assert units.print_rate(units.rate("0.0043 EUR/min")) == "0.0043 EUR/min"
+    assert units.print_rate(units.rate("0.111 USD/h")) == "0.00185 USD/min"
+    assert units.print_rate(units.rate("0.10000001 USD/h")) == "0.10000001 USD/h"
+
+
+def test_electricity_is_written_with_its_unit_or_without():
+    assert units.electricity("0.30 EUR/kWh") == units.Amount(300_000_000, "EUR")
+    assert units.electricity("0.30 EUR / kWh") == units.electricity("0.30 EUR")
+    assert units.electricity(0) == units.Amount(0)
+    for written in ("0.30/kWh", "0.30 EUR/Wh", 0.3):
+        with pytest.raises(ValueError, match="; write an amount"):
+            units.electricity(written)
+
+
+def test_money_is_shown_in_another_currency_at_its_rate():
+    euro = units.money("1.08 USD")
+    assert units.print_money(units.money("108 USD"), "EUR", euro) == "100 EUR"
+    assert units.print_money(units.money("100 USD"), "EUR", euro) == "92.592592593 EUR"
+    assert units.print_money(units.money("100 USD"), "EUR", euro, places=2) == "92.59 EUR"
+    assert units.print_money(units.money("0.125 USD"), places=2) == "0.13 USD"
+    assert units.print_money(units.money("3 USD"), places=2) == "3 USD"
+
+
+def test_power_reads():
+    assert units.power("450W") == 450
+    assert units.power("1.2kW") == 1200
+    assert units.power(0) == 0
+    for written in (60, "60", "60 w", "1 kWh", True):
+        with pytest.raises(ValueError, match="; write a power"):
+            units.power(written)
+
+
+def test_time_zones_are_found_by_name():
+    assert units.zone("Europe/Berlin").key == "Europe/Berlin"
+    for name in ("Mars/Olympus", "", "../etc/passwd", "/etc/localtime", "\0"):
+        with pytest.raises(ValueError, match="; write one such as Europe/Berlin"):
+            units.zone(name)

@@ -15,25 +15,37 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import __version__
+from fleetgate.budgets.owner import Budgets, Means, thresholds
+from fleetgate.budgets.rules import Means as RuleMeans
+from fleetgate.budgets.rules import Rules
+from fleetgate.budgets.switch import Switch
+from fleetgate.cache.owner import Cache
 from fleetgate.config.environment import process_environment
 from fleetgate.config.load import Loaded, load
 from fleetgate.config.reload import Apply, Hold, decide
 from fleetgate.config.watch import Watch
 from fleetgate.engines.kinds import KINDS
 from fleetgate.errors import FailureClass, Refused
-from fleetgate.fleet.fleet import LEARNED, Fleet
+from fleetgate.fleet.fleet import ACCOUNTS, LEARNED, Fleet
 from fleetgate.gateway.gateway import Gateway
 from fleetgate.http import admin, health, inference
+from fleetgate.http import budget as budget_routes
+from fleetgate.http import cache as cache_routes
 from fleetgate.http import keys as key_routes
+from fleetgate.http import limits as limit_routes
+from fleetgate.http import providers as provider_routes
+from fleetgate.http import usage as usage_routes
 from fleetgate.http.door import Door
 from fleetgate.http.listener import AddressMissing, Listener, bound_address, make_listener, open_socket
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
+from fleetgate.http.throttle import Throttle
 from fleetgate.keys.master import PEPPER_FILE, pepper
 from fleetgate.keys.owner import Issued, Keys, digest
 from fleetgate.keys.people import People
 from fleetgate.keys.registry import Registry
 from fleetgate.keys.ring import Ring
+from fleetgate.keys.tailscale import Tailscale
 from fleetgate.litellm_config import convert
 from fleetgate.probes.probes import Probes
 from fleetgate.store import access
@@ -55,6 +67,7 @@ FIRST_ROUND: Final = 0.7
 WATCH_EVERY: Final = 0.5
 BIND_AGAIN: Final = 2.0
 RESCAN_EVERY: Final = 10.0
+BEAT_EVERY: Final = 5.0
 LAST_WORDS: Final = 5.0
 """Seconds for stopped exchanges to say so."""
 
@@ -119,7 +132,13 @@ class App:
         self.keys = Keys(master, issued)
         ring.confirm(store.ask(access.epoch), time.monotonic())
         registry = self.registry = Registry(issued, secrets.token_bytes)
-        people = People(store, time.time)  # noqa: TID251  (dates rows)
+        people = People(issued)
+        self.throttle = Throttle(time.monotonic, self.report)
+        self.tailscale = Tailscale(self.keys, people, time.monotonic)
+        self.rules = Rules(
+            RuleMeans(store, time.time, lambda: self.settings, self.report)  # noqa: TID251  (dates rows)
+        )
+        self.rules.read_now()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._confirmed = asyncio.Event()
@@ -135,11 +154,15 @@ class App:
         self.fleet = Fleet(
             KINDS,
             clock=time.monotonic,
+            wall=time.time,  # noqa: TID251  (quotas end at a time of day, also over a restart)
             random=chance,
             call_later=loop.call_later,
             report=self.report,
             remember=store.remember,
         )
+        self.budgets = Budgets(Means(store, time.monotonic, time.time, self.report))  # noqa: TID251
+        self.switch = Switch(store, self.budgets, time.time)  # noqa: TID251  (dates the switch)
+        self.switch.read_now()
         self.gateway = Gateway(
             settings=settings,
             fleet=self.fleet,
@@ -153,6 +176,8 @@ class App:
             wall=time.time,  # noqa: TID251  (dates entries)
             random=chance,
             scrub=telemetry.redactor.text,
+            budgets=self.budgets,
+            store=store,
         )
         self.probes = Probes(
             self.fleet,
@@ -164,6 +189,11 @@ class App:
             report=self.report,
             scrub=telemetry.redactor.text,
         )
+        self.cache = Cache(
+            clock=time.monotonic,
+            wall=time.time,  # noqa: TID251  (dates answers)
+            spawn=self.supervisor.spawn,
+        )
         self.status = Status(__version__, time.monotonic())
         self.surface = Surface(
             self.gateway,
@@ -171,13 +201,19 @@ class App:
                 *inference.rows(),
                 *health.rows(self.status),
                 *admin.rows(self.status, registry.principal, self._note),
-                *key_routes.rows(registry, people),
+                *key_routes.rows(registry, people, self.rules),
+                *limit_routes.rows(self.rules, self.budgets.levels),
+                *provider_routes.rows(provider_routes.quotas_of(self.budgets)),
+                *cache_routes.rows(self.cache, registry.principal, self._note),
+                *usage_routes.rows(store),
+                *budget_routes.rows(self.budgets, self.switch, store),
             ],
             self.report,
         )
         self.status.store_healthy = lambda: store.healthy
         self.status.reload = self.reload_now if plan.config is not None else None
-        self.fleet.recall(store.recall(LEARNED))
+        self.rules.on_change = self._limit
+        self.fleet.recall(store.recall(LEARNED), store.recall(ACCOUNTS))
         self._configure(settings, plan.loaded)
 
     # -- life ----------------------------------------------------------------------------------------
@@ -195,6 +231,9 @@ class App:
         serving = self.supervisor.spawn(listener.serve(sockets))
         self._begin_watching()
         self.supervisor.spawn(self.keys.follow())
+        self.supervisor.spawn(self.rules.follow())
+        self.supervisor.spawn(self.switch.follow())
+        self.supervisor.spawn(self._keep_leases())
         ready(self)
         self.report("ready", listen=list(self.listening), version=__version__)
         stopped = self.supervisor.spawn(_wait(self._stopping))
@@ -277,15 +316,31 @@ class App:
 
     def _configure(self, settings: Settings, loaded: Loaded | None) -> None:
         """Put settings into effect: everywhere, in one go."""
-        self.settings = self.gateway.settings = settings
+        self.settings = settings
+        self.gateway.configure(settings)
+        self._limit()
+        self.gateway.cache = self.cache.configure(settings.cache)
         for plan in self.fleet.configure(settings):
-            if plan.key:
-                self._telemetry.redactor.add(plan.key)
-        self.surface.configure(Door(settings.gateway, self.keys), settings.gateway.base_path)
+            for account in plan.accounts:
+                if account.key:
+                    self._telemetry.redactor.add(account.key)
+        door = Door(settings.gateway, self.keys, self.throttle, self.tailscale)
+        self.surface.configure(door, settings.gateway.base_path)
         if loaded is not None:
             self.status.fingerprint = loaded.fingerprint
             self.status.sources = tuple(str(path) for path in loaded.sources)
             self.status.origins = lambda: [origin.row() for origin in loaded.origins]
+
+    def _limit(self) -> None:
+        """The limits of the file and of the database."""
+        self.budgets.configure(self.rules.limits(self.settings), thresholds(self.settings))
+
+    async def _keep_leases(self) -> None:
+        """Tell others on the same database that this process lives, and keep its places."""
+        while True:
+            await asyncio.sleep(BEAT_EVERY)
+            self._store.beat()
+            await self.budgets.renew()
 
     async def _watch_files(self, watch: Watch) -> None:
         """Apply a changed file once it has come to rest; a signal confirms what was held."""

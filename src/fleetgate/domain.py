@@ -178,6 +178,8 @@ class Principal:
     tags: tuple[str, ...] = ()
     end_user: str | None = None
     """for whom it asks, as a trusted header says"""
+    alias: str | None = None
+    """what the key is called: limits may name it so"""
 
     @property
     def admin(self) -> bool:

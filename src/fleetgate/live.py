@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Literal
 from fleetgate.domain import Model, Power, Presence
 from fleetgate.forecast import FirstContent
 from fleetgate.health import Breaker, Rules
+from fleetgate.pricing import FREE, Price
 
 if TYPE_CHECKING:
+    from fleetgate.engines.meters import Meter
     from fleetgate.engines.port import EngineKind
     from fleetgate.upstream.port import Target
 
@@ -37,14 +39,26 @@ class Node:
 
 @dataclass(slots=True, eq=False)
 class Account:
-    """One credential at one provider, or the key of an engine."""
+    """One credential at one provider, or the key of an engine. Who needs no key has one without headers."""
 
-    name: str
+    id: str
+    """`provider/1` and so on, by its place in the file; the engine's own id for its one key"""
+    headers: tuple[tuple[str, str], ...] = ()
+    """authentication, built once"""
+    mark: str = ""
+    """tells a changed key; nothing of the key can be read from it"""
     configured: bool = True
     benched_until: float = 0.0
     why: str = ""
     models_out: dict[str, tuple[float, str]] = field(default_factory=dict)
     """model id -> (until, failure class): limits of one account on one model"""
+    limited_at: float = -1e9
+    """when a limit of it was last met"""
+    in_flight: int = 0
+    used: int = 0
+    """its place in the order of use among the accounts of one engine"""
+    remembered: bool = False
+    """some of its state is from before a restart"""
 
 
 @dataclass(slots=True, eq=False)
@@ -60,10 +74,11 @@ class Engine:
     """path prefix before the kind's own paths, such as `/openai`"""
     versioned: bool
     """False: `root` already ends where OpenAI's paths begin, so their `/v1` is left out"""
-    headers: tuple[tuple[str, str], ...]
-    """authentication, built once"""
-    account: Account
+    accounts: tuple[Account, ...]
+    """at least one"""
     rules: Rules
+    meters: tuple[Meter, ...] = ()
+    """where the heads of its answers tell what is left of a limit; engines of our own have none"""
     transport: Literal["auto", "general", "lean"] = "auto"
     listed: bool = False
     """its models are written in the file"""
@@ -88,6 +103,16 @@ class Engine:
     orphans: list[float] = field(default_factory=list)
     """seats whose callers left while the engine may still be at work, counted in `in_flight`: when each
     is given up at the latest"""
+
+    @property
+    def account(self) -> Account:
+        """The first, which is the only one of an engine."""
+        return self.accounts[0]
+
+    @property
+    def configured(self) -> bool:
+        """Whether some key of it can be used."""
+        return any(account.configured for account in self.accounts)
 
     def path(self, path: str) -> str:
         """Where one of the kind's own paths lies at this address."""
@@ -118,6 +143,8 @@ class Deployment:
     """tokens that fit: written, else as loaded, else learned; None: unknown"""
     why: str = ""
     blamed_at: float = -1e9
+    price: Price | None = FREE
+    """what an attempt costs; None: nobody knows"""
 
     @property
     def local(self) -> bool:

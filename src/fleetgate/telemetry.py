@@ -135,6 +135,7 @@ class ExchangeLine(msgspec.Struct, omit_defaults=True):
     bytes_out: int = 0
     attempts: list[AttemptLine] = []
     note: str = ""
+    cache: str = ""
 
 
 def _ms(seconds: float) -> float:
@@ -190,6 +191,7 @@ def json_line(entry: Entry) -> bytes:
             for attempt in entry.attempts
         ],
         entry.note,
+        entry.cache,
     )
     return msgspec.json.encode(line) + b"\n"
 
@@ -209,6 +211,8 @@ def console_line(entry: Entry) -> bytes:
         parts.append(f"{about}{came} -> {went} tokens")
     if len(entry.attempts) > 1:
         parts.append(f"{len(entry.attempts)} attempts")
+    if entry.cache:
+        parts.append(f"cache {entry.cache}")
     if entry.outcome != "ok":
         parts.append(entry.outcome)
     if entry.note:

@@ -5,7 +5,8 @@ meant seconds or milliseconds; only `0` needs no unit. Every error reads "what i
 right". Arithmetic is decimal, so that printing and parsing again gives the same value.
 
 Inside the program a duration is float seconds, a size int bytes, a share a float from 0 to 1, money an
-int of nano-dollars, a price an int of nano-dollars per million units.
+int of nano-dollars, a price an int of nano-dollars per million units. Audio is priced by the hour: prices
+per second and per minute are then whole numbers too.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import ROUND_HALF_UP, Decimal
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -44,7 +45,9 @@ _PRICED: Final = {
     "ktok": ("token", 1_000),
     "tok": ("token", PER_MILLION),
     "image": ("image", PER_MILLION),
-    "s": ("second", PER_MILLION),
+    "s": ("hour", 3_600 * PER_MILLION),
+    "min": ("hour", 60 * PER_MILLION),
+    "h": ("hour", PER_MILLION),
     "char": ("character", PER_MILLION),
     "Mchar": ("character", 1),
 }
@@ -57,6 +60,7 @@ _DURATION: Final = re.compile(rf"(?:(?:{_NUMBER})\s*[A-Za-z]+\s*)+")
 _SIZE: Final = re.compile(rf"({_NUMBER})\s*([A-Za-z]+)")
 _SHARE: Final = re.compile(rf"({_NUMBER})\s*%")
 _MONEY: Final = re.compile(rf"({_NUMBER})\s*([A-Z]{{3}})")
+_PER_KWH: Final = re.compile(r"\s*/\s*kWh$")
 _RATE: Final = re.compile(rf"({_NUMBER})\s*([A-Z]{{3}})\s*/\s*([A-Za-z]+)")
 _LONGEST: Final = 40
 """Characters a quantity may have; keeps absurd numbers out of the decimal arithmetic."""
@@ -192,14 +196,32 @@ def zone(name: str) -> ZoneInfo:
         raise ValueError(f"{name!r} is no time zone; write one such as Europe/Berlin or UTC") from None
 
 
-def print_money(nano: int) -> str:
-    """100_000_000_000 -> `100 USD`."""
-    return f"{_plain(Decimal(nano) / NANO_PER_USD)} USD"
+def electricity(value: Any) -> Amount:
+    """`0.30 EUR/kWh`, or `0.30 EUR` -> the price of one kilowatt-hour."""
+    if isinstance(value, str):
+        value = _PER_KWH.sub("", value)
+    return amount(value)
+
+
+def print_money(
+    nano: int, currency: str = "USD", rate: int = NANO_PER_USD, *, places: int | None = None
+) -> str:
+    """Nano-dollars in a currency: 100_000_000_000 -> `100 USD`; with its rate 1_080_000_000 -> `92.59 EUR`.
+
+    `rate`: nano-dollars that one of the currency is worth. `places`: decimals, rounded half up; without it
+    dollars are exact and other currencies have nine.
+    """
+    value = Decimal(nano) / rate
+    if places is None and rate != NANO_PER_USD:
+        places = 9
+    if places is not None:
+        value = value.quantize(Decimal(1).scaleb(-places), rounding=ROUND_HALF_UP)
+    return f"{_plain(value)} {currency}"
 
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """A price: nano-dollars for a million of `unit` (token, image, second, character)."""
+    """A price: billionths of its currency for a million of `unit` (token, image, hour, character)."""
 
     nano_per_million: int
     unit: str
@@ -208,7 +230,7 @@ class Rate:
 
 def rate(value: Any) -> Rate:
     """`1 USD/Mtok` -> its price for a million tokens. A free thing is `0 USD/Mtok`."""
-    expected = "a price, such as 1.5 USD/Mtok or 0.04 USD/image"
+    expected = "a price, such as 1.5 USD/Mtok, 0.04 USD/image or 0.006 USD/min"
     text = _text(value, expected, example=lambda number: f"{number} USD/Mtok")
     match = _RATE.fullmatch(text) if text is not None else None
     if text is None or not match:
@@ -224,7 +246,8 @@ def print_rate(price: Rate) -> str:
     """The shortest name of a million of its units, or of one where a million has no name."""
     for per, (unit, factor) in _PRICED.items():
         if unit == price.unit and price.nano_per_million % factor == 0:
-            return f"{_plain(Decimal(price.nano_per_million) / factor / NANO_PER_USD)} USD/{per}"
+            number = _plain(Decimal(price.nano_per_million) / factor / NANO_PER_USD)
+            return f"{number} {price.currency}/{per}"
     raise ValueError(f"{price!r} has no written form")
 
 

@@ -105,6 +105,16 @@ async def test_users_and_teams(call, tmp_path):
         assert "user 'a' already" in (await call(gateway, "users", "create", "a", code=1)).stderr
         assert (await call(gateway, "users", "list")).stdout.splitlines()[1].split()[:2] == ["a", "x"]
         assert (await call(gateway, "teams", "list")).stdout.splitlines()[1].split()[0::2] == ["x", "ours"]
+        assert "changed the user a" in (await call(gateway, "users", "update", "a", "--team", "-")).stdout
+        done = await call(gateway, "users", "update", "a", "--team", "x", "--note", "tall", "--json")
+        assert json.loads(done.stdout)["user"] | {"created_at": 0} == {
+            "name": "a",
+            "team": "x",
+            "note": "tall",
+            "created_at": 0,
+        }
+        assert "nothing is to be changed" in (await call(gateway, "users", "update", "a", code=1)).stderr
+        assert "no user 'b'" in (await call(gateway, "users", "update", "b", "--note", "-", code=1)).stderr
         assert "has users: a" in (await call(gateway, "teams", "remove", "x", code=1)).stderr
         await call(gateway, "users", "remove", "a")
         await call(gateway, "teams", "remove", "x")

@@ -18,7 +18,7 @@ def test_it_describes_what_is_written():
     assert re.match(gateway["body_limit"]["pattern"], "20MB")
     assert {"type": "string"} in gateway["listen"]["anyOf"]
     assert {"type": "string"} in schema["$defs"]["Role"]["properties"]["use"]["items"]["anyOf"]
-    assert "(Not yet in effect.)" in gateway["shared_state"]["description"]
+    assert "(Not yet in effect.)" in gateway["model_in_answers"]["description"]
     assert "as" in schema["$defs"]["StepEntry"]["properties"]
 
 

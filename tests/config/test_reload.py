@@ -60,7 +60,7 @@ def test_a_truncated_file_is_held_until_confirmed():
 
 def test_a_limit_may_change_its_height_but_not_go():
     assert isinstance(judge(BASE, BASE.replace("14", "20").replace("100 USD", "50 USD")), Apply)
-    assert isinstance(judge(BASE, BASE.replace("per: month", "per: week")), Hold)
+    assert isinstance(judge(BASE, BASE.replace("per: month", "per: day")), Hold)
     assert isinstance(judge(BASE, BASE.replace(", limits: [{requests: 10, per: day}]", "")), Hold)
 
 

@@ -4,7 +4,7 @@ from tests.support.live import read_settings
 from fleetgate.config.names import USUAL_PORTS
 from fleetgate.domain import Capability, Power
 from fleetgate.engines.kinds import KINDS
-from fleetgate.fleet.build import plans, power_of, read_url
+from fleetgate.fleet.build import AccountPlan, plans, power_of, read_url
 
 
 def plans_of(text, **environ):
@@ -24,7 +24,8 @@ nodes:
 """)
     assert list(found) == ["box/ollama", "box/llamacpp-8080", "box/llamacpp-8081", "box/big"]
     assert [plan.target.port for plan in found.values()] == [11434, 8080, 8081, 9000]
-    assert all(plan.local and plan.configured for plan in found.values())
+    assert all(plan.local for plan in found.values())
+    assert [plan.accounts for plan in found.values()] == [(AccountPlan(plan_id, None),) for plan_id in found]
 
 
 @pytest.mark.parametrize(
@@ -76,13 +77,9 @@ providers:
   cloud: {kind: openai, url: "https://llm.example.net/v1", key: "${KEY}", models: [{id: big-2, name: big}]}
 """
     (plan,) = plans_of(text, KEY="secret-secret").values()
-    assert (plan.id, plan.prefix, plan.local, plan.key, plan.configured) == (
-        "cloud",
-        "cloud",
-        False,
-        "secret-secret",
-        True,
-    )
+    assert (plan.id, plan.prefix, plan.local) == ("cloud", "cloud", False)
+    assert plan.accounts == (AccountPlan("cloud/1", "secret-secret"),)
+    assert "secret-secret" not in repr(plan)
     assert [(model.id, model.name) for model in plan.models] == [("big-2", "big")]
     assert plan.target.connect_timeout == 5.0
     assert power_of(read_settings(text, KEY="secret-secret"), "cloud") is Power.ALWAYS
@@ -94,7 +91,7 @@ def test_a_provider_without_a_key_is_there_and_unconfigured(environ):
 providers: {cloud: {kind: openai, url: "https://llm.example.net/v1", key: "${KEY}", models: [{id: m}]}}
 """
     (plan,) = plans_of(text, **environ).values()
-    assert not plan.configured
+    assert [account.configured for account in plan.accounts] == [False]
 
 
 def test_a_planned_node_has_no_plans():

@@ -28,17 +28,16 @@ providers:
 
 
 class House:
-    def __init__(self, text=HOUSE, recalled=None, **environ):
-        self.clock, self.told = Clock(), Told()
-        self.remembered = {}
+    def __init__(self, text=HOUSE, recalled=None, accounts=None, now=1000.0, **environ):
+        self.clock, self.told = Clock(now), Told()
+        self.remembered, self.accounts = {}, {}
         self.fleet = make_fleet(self.clock, self.told, self.remember)
-        if recalled is not None:
-            self.fleet.recall(recalled)
+        self.fleet.recall(recalled or {}, accounts)
         self.configure(text, **environ)
 
     def remember(self, kind, key, document):
-        assert kind == "engine"
-        self.remembered[key] = json.loads(json.dumps(document))
+        kept = {"engine": self.remembered, "account": self.accounts}[kind]
+        kept[key] = json.loads(json.dumps(document))
 
     def configure(self, text=HOUSE, **environ):
         self.fleet.configure(read_settings(text, **{"KEY": "secret-secret", **environ}))
@@ -77,7 +76,7 @@ def test_what_the_file_says_is_there_before_anything_was_asked(house):
     assert set(house.fleet.deployments) == {STORY, BIG}
     assert set(house.fleet.nodes) == {"box", "attic", "cloud"}
     assert house[STORY].context == 4096
-    assert house.engine("cloud").headers == (("authorization", "Bearer secret-secret"),)
+    assert house.engine("cloud").account.headers == (("authorization", "Bearer secret-secret"),)
     assert not house[BIG].local
 
 

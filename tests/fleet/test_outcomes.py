@@ -16,8 +16,9 @@ class House:
         self.wanted = []
         self.outcomes = Outcomes(lambda: 1.0, self.told, self.wanted.append)
 
-    def fail(self, one, failure, text="boom", now=NOW, **hints):
-        self.outcomes.failed(one, AttemptFailed(failure, text, **hints), now)
+    def fail(self, one, failure, text="boom", now=NOW, account=None, **hints):
+        error = AttemptFailed(failure, text, **hints)
+        self.outcomes.failed(one, error, now, account or one.engine.account)
 
 
 @pytest.fixture

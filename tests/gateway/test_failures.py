@@ -363,7 +363,7 @@ async def test_a_used_up_quota_is_left_alone_until_its_reset(tmp_path):
         until, failure = gateway.engine("p").account.models_out["m"]
         assert failure == F.QUOTA_EXHAUSTED
         assert 7100 < until - gateway.app.gateway.clock() <= 7200
-        await gateway.logged("quota_exhausted", account="p", model="m")
+        await gateway.logged("quota_exhausted", account="p/1", model="m")
         reply = await gateway.chat("p/m")
         assert reply.status == 429
         assert 7100 < int(reply.header("retry-after")) <= 7200

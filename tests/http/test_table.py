@@ -1,7 +1,7 @@
 import pytest
 
 from fleetgate.domain import Capability
-from fleetgate.http import admin, health, inference, keys
+from fleetgate.http import admin, health, inference, keys, limits, providers
 from fleetgate.http.status import Status
 from fleetgate.http.table import Access, RouteTable, Row, describe
 
@@ -87,7 +87,14 @@ def test_an_argument_ends_before_a_verb():
 def every_row():
     status = Status("1", 0.0)
     return RouteTable(
-        [*inference.rows(), *health.rows(status), *admin.rows(status, None, None), *keys.rows(None, None)]
+        [
+            *inference.rows(),
+            *health.rows(status),
+            *admin.rows(status, None, None),
+            *keys.rows(None, None, None),
+            *limits.rows(None, None),
+            *providers.rows(None),
+        ]
     ).rows
 
 

@@ -77,7 +77,7 @@ def built(store: Store, clock: Clock) -> House:
     ring = Ring()
     issued = Issued(store, pepper(store.path.parent), ring, lambda: clock.now, lambda: clock.unix)
     ring.confirm(store.ask(access.epoch), clock.now)
-    registry, people = Registry(issued, secrets.token_bytes), People(store, lambda: clock.unix)
+    registry, people = Registry(issued, secrets.token_bytes), People(issued)
     return House(store, clock, Keys(MASTER_KEY, issued), ring, registry, people)
 
 

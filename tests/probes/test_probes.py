@@ -45,8 +45,8 @@ class House:
         self.tasks.append(asyncio.get_running_loop().create_task(work))
         return self.tasks[-1]
 
-    def read(self, engine, reading):
-        self._read(engine, reading)
+    def read(self, engine, reading, account=None):
+        self._read(engine, reading, account)
         self.was_read.set()
 
     async def until(self, true):

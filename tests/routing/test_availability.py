@@ -122,8 +122,8 @@ def test_details_say_what_is_known():
     assert detail(one, Reason.NO_SEAT, 0) == "all its seats are taken (2 of 2)"
     one.engine.node.maintenance = "new fans"
     assert detail(one, Reason.MAINTENANCE, 0).endswith(": new fans")
-    one.engine.account.why = "key_unfunded"
-    assert detail(one, Reason.BENCHED, 0).endswith("(key_unfunded)")
+    one.engine.account.why, one.engine.account.benched_until = "key_unfunded", 1800.0
+    assert detail(one, Reason.BENCHED, 0).endswith("(key_unfunded, for another 30 min)")
     one.why = "server_error: boom"
     open_breaker(one.breaker)
     assert (

@@ -17,12 +17,13 @@ from fleetgate.store.database import Store
 from fleetgate.store.failures import StoreError, Trouble
 from fleetgate.store.schema import LINEAGE, Lineage, metadata
 
+NEXT = f"{len(LINEAGE.revisions) + 1:04}"
 SECOND = """
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+revision = "{revision}"
+down_revision = "{down}"
 
 
 def upgrade() -> None:
@@ -39,8 +40,9 @@ def later(tmp_path):
     def make(more: str = "", reader: int = LINEAGE.reader) -> Lineage:
         scripts = tmp_path / "scripts"
         shutil.copytree(LINEAGE.scripts, scripts, dirs_exist_ok=True)
-        (scripts / "versions" / "r0003_colour.py").write_text(SECOND.format(more=more))
-        return Lineage(scripts, (*LINEAGE.revisions, "0003"), reader)
+        text = SECOND.format(more=more, revision=NEXT, down=LINEAGE.head)
+        (scripts / "versions" / f"r{NEXT}_colour.py").write_text(text)
+        return Lineage(scripts, (*LINEAGE.revisions, NEXT), reader)
 
     return make
 
@@ -124,10 +126,10 @@ async def test_a_pending_migration_keeps_the_rows_and_leaves_a_copy_of_the_old_s
         ("req-000002", None),
     ]
     (copy,) = state.glob("*.before-*")
-    assert copy.name == "fleetgate.db.before-0003"
+    assert copy.name == f"fleetgate.db.before-{NEXT}"
     assert copy.stat().st_mode & 0o777 == 0o600
     with closing(sqlite3.connect(copy)) as old:
-        assert old.execute("SELECT version_num FROM alembic_version").fetchall() == [("0002",)]
+        assert old.execute("SELECT version_num FROM alembic_version").fetchall() == [(LINEAGE.head,)]
         assert old.execute("SELECT request_id FROM exchange").fetchall() == [("req-000001",)]
 
 
@@ -146,7 +148,7 @@ def test_going_back_a_version_works_while_its_reader_suits(tmp_path, clock, late
     state = tmp_path / "state"
     Store.open(state, clock, lineage=later()).close()
     Store.open(state, clock).close()
-    assert read(state, "SELECT version_num FROM alembic_version") == [("0003",)]
+    assert read(state, "SELECT version_num FROM alembic_version") == [(NEXT,)]
 
 
 def test_a_database_that_needs_a_newer_reader_is_refused(tmp_path, clock, later):

@@ -151,9 +151,10 @@ def node(at: ScriptedUpstream | int, *, power: str = "always", **engine: Any) ->
 
 
 def provider(at: ScriptedUpstream | int, *models: str, **members: Any) -> dict[str, Any]:
-    """A provider on loopback with written models, so that it is never probed."""
+    """A provider on loopback with written models, so that it is never probed. They are free: what has no
+    price is not asked at all."""
     port = at if isinstance(at, int) else at.port
-    rows = [{"name": model} for model in models or ("m",)]
+    rows = [{"name": model, "price": {"request": "0 USD"}} for model in models or ("m",)]
     return {
         "kind": "openai",
         "url": f"http://127.0.0.1:{port}/v1",

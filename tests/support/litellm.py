@@ -48,6 +48,7 @@ def names(settings: Settings) -> NameTable:
     fleet = Fleet(
         KINDS,
         clock=lambda: 0.0,
+        wall=lambda: 0.0,
         random=lambda: 0.5,
         call_later=lambda _delay, _call: None,
         report=lambda *_args, **_fields: None,

@@ -35,8 +35,7 @@ def engine(
         target=Target(("127.0.0.1",), 1),
         root="",
         versioned=True,
-        headers=(),
-        account=Account(name),
+        accounts=(Account(name),),
         rules=Rules(),
         slots_written=slots,
     )
@@ -55,6 +54,10 @@ def deployment(
     one = Deployment(f"{home.id}/{model}", home, Model(model, model, **known), home.rules)
     home.deployments[one.id] = one
     return one
+
+
+WALL = 1_800_000_000.0
+"""what a fleet of a test adds to its clock for the time of day"""
 
 
 class Clock:
@@ -108,6 +111,7 @@ def make_fleet(
     return Fleet(
         KINDS,
         clock=time,
+        wall=lambda: time() + WALL,
         random=lambda: 1.0,
         call_later=time.call_later,
         report=told or Told(),

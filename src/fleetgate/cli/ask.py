@@ -101,6 +101,7 @@ def _arguments(argv: list[str] | None) -> tuple[argparse.ArgumentParser, argpars
     add("--json", action="store_true", help="print the whole answer as one JSON document")
     add("--no-stream", action="store_true", help="wait for the whole answer instead of printing as it comes")
     add("--show-reasoning", action="store_true", help="print the model's reasoning too (dim on a terminal)")
+    add("--no-cache", action="store_true", help="want a new answer, not one that the gateway has kept")
     add("--timeout", type=_seconds, metavar="SECONDS", help="give up when the answer is not complete by then")
     add("-v", "--verbose", action="store_true", help="say on standard error who answered, and how fast")
     add("--version", action="version", version=f"ask {VERSION}")
@@ -208,11 +209,14 @@ def _too_slow(until: float | None) -> Trouble:
 class Gateway:
     """The addresses to try and the key. The one that answered first is used from then on."""
 
-    def __init__(self, addresses: list[Address], key: str, timeout: float | None) -> None:
+    def __init__(
+        self, addresses: list[Address], key: str, timeout: float | None, *, fresh: bool = False
+    ) -> None:
         if not key.isascii() or any(ord(letter) < 33 for letter in key):
             raise Trouble("the key holds characters that no key has: check ASK_API_KEY", KEY_REFUSED)
         self._addresses = addresses
         self._timeout = timeout
+        self._fresh = fresh
         self._until = None if timeout is None else time.monotonic() + timeout
         self.key = key
 
@@ -261,6 +265,8 @@ class Gateway:
             headers["Authorization"] = f"Bearer {self.key}"
         if self._timeout is not None:
             headers["x-fleetgate-timeout"] = f"{self._timeout:g}s"
+        if self._fresh:
+            headers["Cache-Control"] = "no-cache"
         return headers
 
 
@@ -498,9 +504,12 @@ def _ask(gateway: Gateway, question: str, options: argparse.Namespace, printer: 
             _report(answer, model, started, printer.first)
 
 
+_TOLD = ("x-fleetgate-deployment", "x-fleetgate-attempts", "x-fleetgate-cache", "x-fleetgate-request-id")
+
+
 def _report(answer: Answer, model: str, started: float, first: float | None) -> None:
     _say(f"model: {model}")
-    for name in ("x-fleetgate-deployment", "x-fleetgate-attempts", "x-fleetgate-request-id"):
+    for name in _TOLD:
         if value := answer.headers.get(name):
             _say(f"{name}: {_one_line(value)}")
     words = f", first words after {first - started:.2f} s" if first else ""
@@ -523,7 +532,8 @@ def _run(argv: list[str] | None) -> int:
             _say('there is no question: give one as in `ask "why is the sky blue?"`, or pipe one in')
         return USAGE
     addresses = [Address(url) for url in urls.replace(",", " ").split()]
-    gateway = Gateway(addresses, _environment("ASK_API_KEY", "OPENAI_API_KEY"), options.timeout)
+    key = _environment("ASK_API_KEY", "OPENAI_API_KEY")
+    gateway = Gateway(addresses, key, options.timeout, fresh=options.no_cache)
     if options.list_models:
         document, names = _models(gateway)
         printer.answer(

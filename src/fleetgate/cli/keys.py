@@ -8,6 +8,7 @@ from urllib.parse import quote
 
 import click
 
+from fleetgate.cli.limits import Entries, budget_entry, limit_entry
 from fleetgate.cli.remote import json_option, reaching, remote_of, table
 
 if TYPE_CHECKING:
@@ -79,9 +80,32 @@ def keys() -> None:
     show_default=True,
     help="caller: asks models; viewer: reads the admin API; admin: everything.",
 )
+@click.option(
+    "--limit",
+    "limits",
+    type=Entries("LIMIT", limit_entry),
+    multiple=True,
+    help="A limit of this key, such as '60 requests per minute' or '2 requests at a time'; may repeat.",
+)
+@click.option(
+    "--budget",
+    "budgets",
+    type=Entries("BUDGET", budget_entry),
+    multiple=True,
+    help="A budget of this key, such as '10 USD per month'; may repeat.",
+)
 @json_option
 @reaching
-def create(kind: str, url: str | None, key_file: Path | None, *, as_json: bool, **given: Any) -> None:
+def create(
+    kind: str,
+    limits: tuple[dict[str, Any], ...],
+    budgets: tuple[dict[str, Any], ...],
+    url: str | None,
+    key_file: Path | None,
+    *,
+    as_json: bool,
+    **given: Any,
+) -> None:
     """Make a key and print it. This is the only time that it can be seen.
 
     \b
@@ -89,8 +113,10 @@ def create(kind: str, url: str | None, key_file: Path | None, *, as_json: bool, 
       fleetgate keys create --alias laptop --user anna
       export OPENAI_API_KEY=$(fleetgate keys create --alias editor)
       fleetgate keys create --alias batch --allow 'local/*' --allow '!local/large' --expires 30d
+      fleetgate keys create --alias ci --limit '60 requests per minute' --budget '10 USD per month'
     """
-    answer = remote_of(url, key_file).change("POST", AT, {"kind": kind, **_form(given)})
+    form = {"kind": kind, **_form(given), "limits": [*limits, *budgets]}
+    answer = remote_of(url, key_file).change("POST", AT, form)
     _print_secret(answer, as_json=as_json)
 
 
@@ -267,6 +293,8 @@ def _print_secret(answer: Any, *, as_json: bool) -> None:
         click.echo(answer["secret"])
         for line in _lines(answer["key"]):
             click.echo(line, err=True)
+        for limit in answer.get("limits", []):
+            click.echo(f"  {'limit':<16} {limit}", err=True)
     click.echo("This secret is shown this once: keep it now.", err=True)
 
 

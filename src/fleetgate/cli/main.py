@@ -23,6 +23,10 @@ COMMANDS: Final = {
     "keys": "fleetgate.cli.keys:keys",
     "users": "fleetgate.cli.people:users",
     "teams": "fleetgate.cli.people:teams",
+    "limits": "fleetgate.cli.limits:limits",
+    "usage": "fleetgate.cli.usage:usage",
+    "providers": "fleetgate.cli.providers:providers",
+    "cache": "fleetgate.cli.cache:cache",
     "version": "fleetgate.cli.main:version",
 }
 """In the order in which a newcomer needs them."""

@@ -59,6 +59,32 @@ def list_users(url: str | None, key_file: Path | None, *, as_json: bool) -> None
     _print_rows(document, "users", ("name", "team", "created_at", "note"), as_json=as_json)
 
 
+@users.command(name="update")
+@click.argument("name")
+@click.option("--team", help="The team this user is in; `-`: none.")
+@click.option("--note", help="Anything worth remembering; `-`: nothing.")
+@json_option
+@reaching
+def update_user(
+    name: str, team: str | None, note: str | None, url: str | None, key_file: Path | None, *, as_json: bool
+) -> None:
+    """Change the team or note of a user. The user's keys count for the new team at once.
+
+    \b
+    Examples:
+      fleetgate users update anna --team work
+      fleetgate users update anna --team -
+    """
+    form: dict[str, Any] = {}
+    if team is not None:
+        form["team"] = None if team == "-" else team
+    if note is not None:
+        form["note"] = "" if note == "-" else note
+    path = f"/admin/api/users/{quote(name, safe='')}"
+    answer = remote_of(url, key_file).change("PATCH", path, form)
+    click.echo(json.dumps(answer, indent=2) if as_json else f"changed the user {name}")
+
+
 @users.command(name="remove")
 @click.argument("name")
 @json_option

@@ -280,6 +280,7 @@ def _plan_of(settings: Settings, model: str, capability: str) -> Any:
     fleet = Fleet(
         KINDS,
         clock=time.monotonic,
+        wall=lambda: 0.0,
         random=lambda: 0.5,
         call_later=lambda _seconds, _call: None,
         report=lambda *_args, **_values: None,

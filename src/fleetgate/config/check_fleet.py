@@ -56,7 +56,7 @@ def is_public(host: str) -> bool:
 
 
 def gateway(settings: Settings, positions: Positions) -> Iterator[Finding]:
-    """Listening addresses, ranges, prefix, database."""
+    """Listening addresses, ranges, prefix."""
     own = settings.gateway
     for index, text in enumerate(own.listen):
         try:
@@ -75,18 +75,6 @@ def gateway(settings: Settings, positions: Positions) -> Iterator[Finding]:
         path = ("gateway", "base_path")
         hint = "write it with a slash in front and none at the end, such as /llm"
         yield finding("error", positions.at(path), path, f"{prefix!r} is no path prefix", hint)
-    yield from _database(own, positions)
-
-
-def _database(own: Gateway, positions: Positions) -> Iterator[Finding]:
-    path: Path = ("gateway", "database")
-    if own.database == "sqlite":
-        return
-    if own.database.startswith(("postgresql://", "postgres://")):
-        hint = "SQLite in the state directory is used"
-        yield finding("note", positions.at(path), path, "PostgreSQL is not yet in effect", hint)
-    elif not is_placeholder(own.database):
-        yield finding("error", positions.at(path), path, "no database that is known here", "write sqlite")
 
 
 def nodes(settings: Settings, positions: Positions) -> Iterator[Finding]:

@@ -1,7 +1,8 @@
 """What a valid file may still have wrong: the checks over the whole tree and over secrets.
 
-`check` is the entry; the checks of machines are in `check_fleet`, those of names in `check_names`. Each
-check is a function from a `Subject` to findings. They read no files and ask no network.
+`check` is the entry; the checks of machines are in `check_fleet`, those of names in `check_names`, those
+of limits and amounts in `check_money`, those of prices in `check_prices`. Each check is a function from a
+`Subject` to findings. They read no files and ask no network.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetgate.config import check_fleet, check_names
+from fleetgate.config import check_access, check_fleet, check_money, check_names, check_prices, check_stores
 from fleetgate.config.declaration import written
 from fleetgate.config.findings import Document, Finding, Path, Place, Positions, Severity, finding, show_path
 from fleetgate.config.placeholders import (
@@ -24,7 +25,7 @@ from fleetgate.config.placeholders import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fleetgate.config.schema import Engine, Provider, Settings
+    from fleetgate.config.schema import Provider, Settings
     from fleetgate.config.secrets import Secret
 
 _SECRET_KEYS: Final = re.compile(r"(?:^|_)(?:keys?|token|password|secret|webhook)$", re.IGNORECASE)
@@ -53,9 +54,13 @@ def check(subject: Subject) -> Iterator[Finding]:
     yield from _master_key(subject.master_key)
     yield from _keys(settings, positions)
     yield from check_fleet.gateway(settings, positions)
+    yield from check_stores.check(settings.gateway, positions)
+    yield from check_access.check(settings.gateway, positions)
     yield from check_fleet.nodes(settings, positions)
     yield from check_fleet.providers(settings, positions)
+    yield from check_money.check(settings, positions, names_lost=subject.names_lost)
     if not subject.names_lost:
+        yield from check_prices.check(settings, positions)
         yield from check_names.check(settings, positions)
 
 
@@ -115,7 +120,7 @@ def _later(document: Document) -> Iterator[Finding]:
         if key in seen or _value(document.tree, path) in (field.info.default, None):
             continue
         seen.add(key)
-        hint = "the first one is used" if field.key == "keys" else "it is accepted and ignored"
+        hint = "it is accepted and ignored"
         yield finding("note", document.positions.key(path), path, "not yet in effect", hint)
 
 
@@ -160,8 +165,10 @@ def _provider_keys(path: Path, provider: Provider, positions: Positions) -> Iter
     effect = "its models are unconfigured and in no plan"
     if provider.key is not None:
         yield from _key(provider.key, (*path, "key"), positions, effect)
+    alone = not any(map(is_usable, provider.keys))
     for index, key in enumerate(provider.keys):
-        yield from _key(key, (*path, "keys", index), positions, "it is not used" if index else effect)
+        harm = effect if alone else "only the others are used"
+        yield from _key(key, (*path, "keys", index), positions, harm)
     if provider.key is not None and provider.keys:
         hint = "put all of them under keys:"
         yield finding("error", positions.key((*path, "keys")), (*path, "keys"), "both key and keys", hint)
@@ -190,13 +197,6 @@ def _literal(positions: Positions, path: Path) -> Finding:
     return finding("warning", positions.at(path), path, "a secret is written out here", hint)
 
 
-def configured(holder: Provider | Engine) -> bool:
-    """Whether the key that is to be used is one: false means `unconfigured`.
-
-    A provider at an address of its own, and an engine, may do without a key.
-    """
-    keys = (holder.key, *getattr(holder, "keys", ()))
-    first = next((key for key in keys if key is not None), None)
-    if first is None:
-        return bool(holder.url) or not hasattr(holder, "keys")
-    return first.resolved and not is_placeholder(first.reveal())
+def is_usable(key: Secret) -> bool:
+    """Whether it is there and is no placeholder: false means `unconfigured`."""
+    return key.resolved and not is_placeholder(key.reveal())

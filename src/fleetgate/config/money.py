@@ -27,21 +27,45 @@ Money = Annotated[
 """written `100 USD`, or in the currency of the file"""
 
 
-def _rate(value: Any) -> units.Rate:
-    return units.rate(value)
+def _electricity(value: Any) -> units.Amount:
+    return units.electricity(value)
 
 
-Rate = Annotated[
-    units.Rate, BeforeValidator(_rate, json_schema_input_type=str), Field(json_schema_extra={"unit": "price"})
+Electricity = Annotated[
+    units.Amount,
+    BeforeValidator(_electricity, json_schema_input_type=str),
+    Field(json_schema_extra={"unit": "money"}),
 ]
-"""written `1.5 USD/Mtok`, `0.04 USD/image`, `0.006 USD/min`, `0.30 USD/kWh`"""
+"""written `0.30 EUR/kWh`, or without the unit"""
+
+
+def _rate(unit: str, example: str) -> BeforeValidator:
+    """Reads a price, and refuses one of something else."""
+
+    def read(value: Any) -> units.Rate:
+        found = units.rate(value)
+        if found.unit != unit:
+            raise ValueError(f"{value!r} is the price of something else; write one such as {example}")
+        return found
+
+    return BeforeValidator(read, json_schema_input_type=str)
+
+
+_PRICED: Final = Field(json_schema_extra={"unit": "price"})
+TokenRate = Annotated[units.Rate, _rate("token", "1.5 USD/Mtok"), _PRICED]
+ImageRate = Annotated[units.Rate, _rate("image", "0.04 USD/image"), _PRICED]
+AudioRate = Annotated[units.Rate, _rate("hour", "0.006 USD/min or 0.0001 USD/s"), _PRICED]
+CharacterRate = Annotated[units.Rate, _rate("character", "15 USD/Mchar"), _PRICED]
 
 _RESET: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])(?:\s+(\S+))?")
 
 
 def _reset(text: str) -> str:
-    if not _RESET.fullmatch(text):
+    found = _RESET.fullmatch(text)
+    if not found:
         raise ValueError(f"{text!r} is not a time of day; write HH:MM and a time zone, such as 00:00 UTC")
+    if found[3]:
+        units.zone(found[3])
     return text
 
 
@@ -54,7 +78,29 @@ Zone = Annotated[str, AfterValidator(_zone)]
 """an IANA time zone, such as `Europe/Berlin`"""
 Reset = Annotated[str, AfterValidator(_reset)]
 
+MINUTES_OF_A_DAY: Final = 24 * 60
+_HOURS: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])-([01][0-9]|2[0-3]|24):([0-5][0-9])")
+
+
+def minutes(text: str) -> tuple[int, int]:
+    """`22:00-06:00` -> minutes of the day at which it begins and ends; it may pass midnight."""
+    found = _HOURS.fullmatch(text)
+    if found:
+        begin, end = (int(found[at]) * 60 + int(found[at + 1]) for at in (1, 3))
+        if end <= MINUTES_OF_A_DAY and begin != end:
+            return begin, end
+    raise ValueError(f"{text!r} is no time of day; write one such as 22:00-06:00")
+
+
+def _hours(text: str) -> str:
+    minutes(text)
+    return text
+
+
+Hours = Annotated[str, AfterValidator(_hours)]
+
 UNITS: Final = ("second", "minute", "hour", "day", "month")
+MEASURES: Final = ("requests", "input_tokens", "output_tokens", "tokens", "parallel", "money")
 
 
 def _per(text: str) -> str:
@@ -94,18 +140,29 @@ class Measures(Block):
 
     @model_validator(mode="after")
     def _bounds_something(self) -> Measures:
-        amounts = (
-            self.requests,
-            self.input_tokens,
-            self.output_tokens,
-            self.tokens,
-            self.parallel,
-            self.money,
-        )
-        if all(amount is None for amount in amounts):
+        if all(getattr(self, measure) is None for measure in MEASURES):
             raise ValueError("it bounds nothing; write requests, tokens, parallel or money")
         if self.window == "rolling" and (self.money is not None or self.per == "month"):
             raise ValueError("money and months have calendar windows; leave `window` out")
+        calendar = self.window == "calendar" or self.money is not None or self.reset is not None
+        if calendar and self.per is not None and self.per not in UNITS:
+            raise ValueError(
+                f"a calendar has no windows of {self.per}; write hour, day or month, or for what is not "
+                "money `window: rolling` without a `reset`"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _begins_somewhere(self) -> Measures:
+        if self.reset is None:
+            return self
+        if self.window == "rolling":
+            raise ValueError("a rolling window has no `reset`; leave one of them out")
+        if self.per in {"second", "minute"}:
+            raise ValueError(f"a {self.per} has no `reset`; that is for hours, days and months")
+        zone = self.reset.partition(" ")[2].strip()
+        if zone and self.zone and zone != self.zone:
+            raise ValueError("`zone` and `reset` name different time zones; write it once")
         return self
 
 
@@ -154,30 +211,34 @@ class Tier(Block):
     """Prices of requests with more input than a number of tokens. What it leaves out stays as it is."""
 
     above: int = Field(ge=1, description="Tokens of input above which it applies, to the whole request.")
-    input: Rate | None = Field(default=None, description="Input tokens.")
-    output: Rate | None = Field(default=None, description="Output tokens.")
-    cached_input: Rate | None = Field(default=None, description="Input tokens read from its cache.")
-    cache_write: Rate | None = Field(default=None, description="Input tokens written to its cache.")
+    input: TokenRate | None = Field(default=None, description="Input tokens.")
+    output: TokenRate | None = Field(default=None, description="Output tokens.")
+    cached_input: TokenRate | None = Field(default=None, description="Input tokens read from its cache.")
+    cache_write: TokenRate | None = Field(default=None, description="Input tokens written to its cache.")
 
 
 class Price(Block):
     """What a model costs. A file's price replaces the known one as a whole."""
 
-    input: Rate | None = Field(default=None, description="Input tokens.")
-    output: Rate | None = Field(default=None, description="Output tokens.")
-    cached_input: Rate | None = Field(
+    input: TokenRate | None = Field(default=None, description="Input tokens.")
+    output: TokenRate | None = Field(default=None, description="Output tokens.")
+    cached_input: TokenRate | None = Field(
         default=None, description="Input tokens read from its cache; default: as input."
     )
-    cache_write: Rate | None = Field(
+    cache_write: TokenRate | None = Field(
         default=None, description="Input tokens written to its cache; default: as input."
     )
-    audio_input: Rate | None = Field(default=None, description="Audio tokens in; default: as input.")
-    audio_output: Rate | None = Field(default=None, description="Audio tokens out; default: as output.")
-    image: Rate | None = Field(default=None, description="One image.")
-    second: Rate | None = Field(default=None, description="One second of audio.")
-    character: Rate | None = Field(default=None, description="One character of text to speak.")
+    audio_input: TokenRate | None = Field(default=None, description="Audio tokens in; default: as input.")
+    audio_output: TokenRate | None = Field(default=None, description="Audio tokens out; default: as output.")
+    image: ImageRate | None = Field(default=None, description="One image.")
+    second: AudioRate | None = Field(
+        default=None, description="Audio by its length, such as `0.006 USD/min`."
+    )
+    character: CharacterRate | None = Field(default=None, description="One character of text to speak.")
     request: Money | None = Field(default=None, description="Each request, on top of the rest.")
-    batch: Share | None = Field(default=None, description="What batch requests pay of it, such as `50%`.")
+    batch: Share | None = Field(
+        default=None, le=1, description="What batch requests pay of it, such as `50%`."
+    )
     tiers: tuple[Tier, ...] = Field(default=(), description="Other prices for long inputs.")
     ceiling: Money | None = Field(
         default=None,
@@ -185,15 +246,35 @@ class Price(Block):
         "then charged as an estimate.",
     )
 
+    @model_validator(mode="after")
+    def _states_something(self) -> Price:
+        stated = self.model_dump(exclude_none=True, exclude={"batch", "tiers"})
+        if not stated:
+            raise ValueError("it states no price; write input and output, another unit, or a ceiling")
+        return self
+
 
 class EnergyPrice(Block):
     """What a kilowatt-hour costs. It is shown beside the cost of answers and never part of a budget."""
 
-    price: Money = Field(description="For one kilowatt-hour.")
-    hours: dict[str, Money] = Field(
-        default={}, description="Other prices by time of day, such as `22:00-06:00: 0.20 USD`."
+    price: Electricity = Field(description="For one kilowatt-hour, such as `0.30 USD/kWh`.")
+    hours: dict[Hours, Electricity] = Field(
+        default={}, description="Other prices by time of day, such as `22:00-06:00: 0.20 USD/kWh`."
     )
     zone: Zone = Field(default="UTC", description="Time zone of these hours.")
+
+    @model_validator(mode="after")
+    def _hours_apart(self) -> EnergyPrice:
+        seen: dict[int, str] = {}
+        for text in self.hours:
+            begin, end = minutes(text)
+            for minute in range(begin, end if end > begin else end + MINUTES_OF_A_DAY):
+                before = seen.setdefault(minute % MINUTES_OF_A_DAY, text)
+                if before != text:
+                    raise ValueError(
+                        f"the hours {before} and {text} overlap; let one end where the other begins"
+                    )
+        return self
 
 
 class Energy(Block):
@@ -212,6 +293,14 @@ class Currency(Block):
 
     code: Annotated[str, Field(pattern=r"^[A-Z]{3}$")] = Field(description="Such as `EUR`.")
     rate: Money = Field(description="What one of it is worth, such as `1.08 USD`.")
+
+    @model_validator(mode="after")
+    def _is_worth_dollars(self) -> Currency:
+        if self.rate.currency != "USD" or not self.rate.nano:
+            raise ValueError("the rate says what one of it is worth in dollars; write one such as 1.08 USD")
+        if self.code == "USD" and self.rate.nano != units.NANO_PER_USD:
+            raise ValueError("a dollar is worth 1 USD; leave `currency` out")
+        return self
 
 
 class Cache(Block):

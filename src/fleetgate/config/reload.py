@@ -16,16 +16,17 @@ from pydantic import BaseModel
 
 from fleetgate.config.declaration import fields
 from fleetgate.config.findings import Finding, Path, show_path
+from fleetgate.config.money import MEASURES
 from fleetgate.config.names import engine_names, model_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fleetgate.config.load import Loaded
+    from fleetgate.config.money import Measures
     from fleetgate.config.schema import ModelEntry, Settings
 
 _SHOWN: Final = 5
-_MEASURED: Final = (int, float)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +106,11 @@ def dropped_limits(old: Settings, new: Settings) -> str:
     return f"it drops {_count(gone.total(), 'limit')}: {_listed(sorted(gone))}" if gone else ""
 
 
-def _identity(limit: dict[str, Any]) -> str:
-    """What a limit is about, without how high it is."""
-    about = {key: None if _is_ceiling(value) else value for key, value in limit.items() if key != "then"}
-    return json.dumps(about, sort_keys=True, default=str)
-
-
-def _is_ceiling(value: Any) -> bool:
-    if isinstance(value, bool):
-        return False
-    return isinstance(value, _MEASURED) or (
-        isinstance(value, str) and value[:1].isdigit() and ":" not in value
-    )
+def _identity(limit: Measures) -> str:
+    """What a limit is about, without how high it is and what follows."""
+    about = limit.model_dump(mode="json", exclude={*MEASURES, "burst", "then"}, exclude_defaults=True)
+    measures = [name for name in MEASURES if getattr(limit, name) is not None]
+    return json.dumps({"measures": measures, **about}, sort_keys=True)
 
 
 def lost_deployments(old: Settings, new: Settings) -> str:

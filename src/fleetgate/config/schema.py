@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field
 
 from fleetgate.config.block import LATER, RESTART, Block, Duration, FilePath, SecretRef, Size, Strings
+from fleetgate.config.locator import Locator, LocatorRef
 from fleetgate.config.money import Cache, Currency, Energy, EnergyPrice, Ledger, Limit, Price, Quota
 from fleetgate.domain import Capability, Power
 
@@ -22,6 +23,25 @@ class KeepAlive(Block):
 
     first: Duration = Field(default=10.0, description="Silence before the first one.")
     every: Duration = Field(default=15.0, description="Silence before each further one.")
+
+
+class Tailscale(Block):
+    """Callers without a key whom Tailscale knows: they count as a user. A key that is sent always wins."""
+
+    headers: bool = Field(
+        default=False,
+        description="Believe `Tailscale-User-Login` on connections from loopback, where `tailscale serve` "
+        "puts it. Every program on this machine can send it, too.",
+    )
+    whois: FilePath | None = Field(
+        default=None,
+        description="Socket of the Tailscale daemon, usually `/run/tailscale/tailscaled.sock`: it is asked "
+        "who is behind an address of the tailnet.",
+    )
+    users: dict[str, str] = Field(
+        default={}, description="The user that a login counts as; default: the user of the same name."
+    )
+    create: bool = Field(default=False, description="Make a user for a login that has none.")
 
 
 class Gateway(Block):
@@ -50,21 +70,25 @@ class Gateway(Block):
         description="Names by which browsers may address the gateway in open mode, "
         "beside loopback and the addresses it listens on.",
     )
-    database: str = Field(
-        default="sqlite",
-        description="`sqlite` (a file in the state directory), or `postgresql://user@host/name`.",
+    database: LocatorRef = Field(
+        default=Locator("sqlite"),
+        description="`sqlite` (a file in the state directory), or `postgresql://user@host/name`, or "
+        'a reference to the whole of it, such as `"${DATABASE_URL}"`.',
         json_schema_extra=RESTART,
     )
-    shared_state: str = Field(
-        default="memory",
-        description="Where several gateways share rates and places: `memory` (one gateway), or "
-        "`redis://host:6379/0`.",
+    shared_state: LocatorRef = Field(
+        default=Locator("memory"),
+        description="Where several gateways share rates and places: `memory` (one gateway), "
+        "`redis://host:6379/0`, `rediss://` with TLS, `unix:///path`, or a reference to the whole of it.",
         json_schema_extra=RESTART,
     )
     trust_user_headers: Strings = Field(
         default=(),
-        description="Headers in which callers with a key may say for whom they ask, such as `x-user`. Only "
-        "recorded.",
+        description="Headers in which callers that were let in say for whom they ask, such as `x-user`; "
+        "the first that is there counts. Only recorded.",
+    )
+    tailscale: Tailscale | None = Field(
+        default=None, description="Callers without a key whom Tailscale knows."
     )
     drain: Duration = Field(default=300.0, description="How long running answers may take after SIGTERM.")
     lame_duck: Duration = Field(

@@ -16,6 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from fleetgate import sse
+from fleetgate.dialects.usage import read_usage
 from fleetgate.domain import Usage
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 
@@ -51,50 +52,23 @@ class Look(Enum):
     """`[DONE]`"""
 
 
-class _Counted(msgspec.Struct):
-    cached_tokens: int | None = None
-
-
-class _Usage(msgspec.Struct):
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-    total_tokens: int | None = None
-    prompt_tokens_details: _Counted | None = None
-
-
 class _Answer(msgspec.Struct):
-    usage: _Usage | None = None
-    error: msgspec.Raw | None = None
+    usage: Any = None
+    error: msgspec.Raw = msgspec.Raw()
 
 
 _answer: Final = msgspec.json.Decoder(_Answer)
 
 
-def _usage(found: _Usage) -> Usage:
-    output = found.completion_tokens
-    if output is None and found.total_tokens is not None and found.prompt_tokens is not None:
-        output = max(0, found.total_tokens - found.prompt_tokens)
-    details = found.prompt_tokens_details
-    return Usage(found.prompt_tokens, output, details.cached_tokens if details else None)
-
-
 def read_answer(body: bytes) -> Usage:
     """The usage of a whole answer. Raises AttemptFailed when it is none, or an error in disguise."""
     try:
-        try:
-            answer = _answer.decode(body)
-        except msgspec.ValidationError:
-            # The usage has an unexpected form: the answer stands where it is one, its usage is unknown.
-            answer = _Answer(error=_object_of(body).get("error"))
+        answer = _answer.decode(body)
     except (msgspec.DecodeError, RecursionError) as error:
         raise AttemptFailed(FailureClass.GARBAGE, f"the answer is not JSON: {error}") from None
-    if answer.error is not None and bytes(answer.error) not in (b"null", b""):
+    if bytes(answer.error) not in (b"null", b""):
         raise failure_in_band(bytes(answer.error))
-    return _usage(answer.usage) if answer.usage is not None else Usage()
-
-
-def _object_of(body: bytes) -> dict[str, msgspec.Raw]:
-    return msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+    return read_usage(answer.usage)
 
 
 def failure_in_band(error: bytes) -> AttemptFailed:
@@ -140,7 +114,7 @@ def _is_notable(frame: bytes) -> bool:
 class Stream:
     """Reads one upstream stream: when content begins, how it ended, what it used."""
 
-    __slots__ = ("_choices", "_finished", "_last_usage", "committed", "ended", "strip_usage")
+    __slots__ = ("_choices", "_finished", "_last_usage", "committed", "ended", "frames", "reasons", "strip_usage")
 
     def __init__(self, *, strip_usage: bool, choices: int = 1) -> None:
         """`choices`: how many answers were asked for."""
@@ -148,8 +122,12 @@ class Stream:
         self._choices = choices
         self._finished: set[Any] = set()
         self._last_usage: Usage | None = None
+        self.reasons: set[str] = set()
+        """the finish reasons"""
         self.committed = False
         self.ended = False
+        self.frames = 0
+        """frames seen so far: each has about one token, so an answer had at least about as many"""
 
     @property
     def usage(self) -> Usage:
@@ -167,6 +145,7 @@ class Stream:
 
     def look(self, frame: bytes) -> Look:
         """What `frame` is. Raises AttemptFailed for an in-band error or something that is no frame."""
+        self.frames += 1
         if not self.committed:
             return self._look_closely(frame)
         return self._look_closely(frame) if _is_notable(frame) else Look.PASS
@@ -201,7 +180,7 @@ class Stream:
         choices = choices if isinstance(choices, list) else []
         usage = chunk.get("usage")
         if isinstance(usage, dict):
-            self._read_usage(usage)
+            self._last_usage = read_usage(usage)
             if not choices:
                 if self.strip_usage:
                     return Look.DROP
@@ -209,6 +188,7 @@ class Stream:
         finishing = [one for one in choices if isinstance(one, dict) and one.get("finish_reason")]
         if finishing:
             self._finished.update(str(one.get("index")) for one in finishing)
+            self.reasons.update(str(one["finish_reason"]) for one in finishing)
             self.committed = True
             return Look.FINISH
         if self.committed:
@@ -220,12 +200,6 @@ class Stream:
 
     def _quiet(self) -> Look:
         return Look.PASS if self.committed else Look.HOLD
-
-    def _read_usage(self, usage: dict[str, Any]) -> None:
-        try:
-            self._last_usage = _usage(msgspec.convert(usage, _Usage))
-        except msgspec.ValidationError:
-            return  # an odd usage is an unknown one
 
 
 def _has_content(choice: Any) -> bool:

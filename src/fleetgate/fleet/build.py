@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Final, Literal
 from urllib.parse import urlsplit
 
 from fleetgate.config import providers
-from fleetgate.config.checks import configured
+from fleetgate.config.checks import is_usable
 from fleetgate.config.names import bare_host, engine_names, model_id, model_name
 from fleetgate.domain import Model, Power
+from fleetgate.engines.meters import METERS, USUAL
+from fleetgate.prices.choose import price_for
+from fleetgate.pricing import FREE, Price, price_of
 from fleetgate.upstream.port import Target
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
+    from fleetgate.config.money import Currency
     from fleetgate.config.schema import Engine as EngineSettings
     from fleetgate.config.schema import Health, ModelEntry, Node, Provider, Settings
+    from fleetgate.config.secrets import Secret
+    from fleetgate.engines.meters import Meter
     from fleetgate.engines.port import EngineKind
 
 CONNECT_LAN: Final = 2.0
@@ -24,6 +31,15 @@ CONNECT_OVERLAY: Final = 3.0
 CONNECT_CLOUD: Final = 5.0
 IDLE_LAN: Final = 4.0
 IDLE_TLS: Final = 55.0
+
+
+@dataclass(frozen=True, slots=True)
+class AccountPlan:
+    """One key as written; `key` is None where none is needed, or where it is not there."""
+
+    id: str
+    key: str | None = field(repr=False)
+    configured: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +52,7 @@ class EnginePlan:
     target: Target
     root: str
     versioned: bool
-    key: str | None
-    configured: bool
+    accounts: tuple[AccountPlan, ...]
     health: Health
     models: tuple[Model, ...] | None
     slots: int | None
@@ -45,6 +60,9 @@ class EnginePlan:
     local: bool
     prefix: str
     """what deployment ids begin with: `node/engine`, or the provider's name"""
+    price: Callable[[Model, float], Price | None] = field(repr=False, compare=False)
+    """of a model of it at a unix time; None: nobody knows"""
+    meters: tuple[Meter, ...] = ()
 
 
 def plans(settings: Settings, kinds: Mapping[str, EngineKind]) -> Iterator[EnginePlan]:
@@ -87,14 +105,14 @@ def _engines_of(
             target=target,
             root=root,
             versioned=versioned,
-            key=_key_of(engine),
-            configured=configured(engine),
+            accounts=(_account(f"{name}/{engine_name}", engine.key),),
             health=engine.health or settings.health,
             models=read_models(engine.models),
             slots=engine.slots,
             transport=engine.transport,
             local=True,
             prefix=f"{name}/{engine_name}",
+            price=partial(_own_price, engine, settings.currency),
         )
 
 
@@ -103,7 +121,11 @@ def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan |
     if url is None:
         return None
     target, root, versioned = read_url(url, provider.ca, cloud=True, exact=provider.url is None)
-    key = provider.key or (provider.keys[0] if provider.keys else None)
+    keys = provider.keys or ((provider.key,) if provider.key is not None else ())
+    if keys:
+        accounts = tuple(_account(f"{name}/{place}", key) for place, key in enumerate(keys, 1))
+    else:  # at an address of its own it may do without
+        accounts = (AccountPlan(f"{name}/1", None, configured=bool(provider.url)),)
     return EnginePlan(
         id=name,
         node=name,
@@ -111,15 +133,39 @@ def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan |
         target=target,
         root=root,
         versioned=versioned,
-        key=key.reveal() if key is not None and key.resolved else None,
-        configured=configured(provider),
+        accounts=accounts,
         health=provider.health or settings.health,
         models=read_models(provider.models),
         slots=None,
         transport="auto",
         local=False,
         prefix=name,
+        price=partial(_provider_price, name, provider, settings.currency),
+        meters=_meters(name, provider),
     )
+
+
+def _own_price(engine: EngineSettings, currency: Currency | None, model: Model, _when: float) -> Price | None:
+    """Own machines are free, unless the file says otherwise."""
+    entry = _entry(engine.models, model)
+    return FREE if entry is None or entry.price is None else price_of(entry.price, currency)
+
+
+def _provider_price(
+    name: str, provider: Provider, currency: Currency | None, model: Model, when: float
+) -> Price | None:
+    return price_for(name, provider, _entry(provider.models, model), model.id, currency, when)
+
+
+def _entry(entries: tuple[ModelEntry, ...] | None, model: Model) -> ModelEntry | None:
+    return next((entry for entry in entries or () if model_name(entry) == model.name), None)
+
+
+def _meters(name: str, provider: Provider) -> tuple[Meter, ...]:
+    """What is written as `kind: openai` with a `url` may be anybody."""
+    if provider.kind == "openai" and provider.url:
+        return USUAL
+    return METERS.get(provider.kind or name, USUAL)
 
 
 def read_url(
@@ -168,8 +214,10 @@ def read_models(entries: tuple[ModelEntry, ...] | None) -> tuple[Model, ...] | N
     )
 
 
-def _key_of(engine: EngineSettings) -> str | None:
-    return engine.key.reveal() if engine.key is not None and engine.key.resolved else None
+def _account(account_id: str, key: Secret | None) -> AccountPlan:
+    if key is None:
+        return AccountPlan(account_id, None)
+    return AccountPlan(account_id, key.reveal() if key.resolved else None, is_usable(key))
 
 
 def _connect_timeout(hosts: tuple[str, ...]) -> float:

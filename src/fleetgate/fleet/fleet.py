@@ -10,13 +10,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.domain import Model, Power, Presence
+from fleetgate.engines.meters import empty
 from fleetgate.errors import AttemptFailed, FailureClass
 from fleetgate.fleet.build import EnginePlan, plans, power_of
+from fleetgate.fleet.credentials import account_document, accounts_of
 from fleetgate.fleet.outcomes import Outcomes
 from fleetgate.fleet.remembered import document, restore
 from fleetgate.fleet.seats import Lease, Seats, Wish
 from fleetgate.health import Rules
-from fleetgate.live import Account, Deployment, Engine, Node
+from fleetgate.live import Deployment, Engine, Node
 from fleetgate.routing.names import NameTable
 
 if TYPE_CHECKING:
@@ -24,9 +26,20 @@ if TYPE_CHECKING:
 
     from fleetgate.config.schema import Health, Settings
     from fleetgate.engines.port import EngineKind, Reading
+    from fleetgate.live import Account
+    from fleetgate.upstream.port import Answer
 
 LEARNED: Final = "engine"
 """Kind of the documents that hold what was learned about an engine."""
+ACCOUNTS: Final = "account"
+"""Kind of the documents that hold which accounts are out, and until when."""
+_LASTING: Final = frozenset(
+    {FailureClass.QUOTA_EXHAUSTED, FailureClass.KEY_INVALID, FailureClass.KEY_UNFUNDED}
+    | {FailureClass.KEY_FORBIDDEN}
+)
+"""What an account is out for beyond a restart."""
+LONGEST_WATCH: Final = 86_400.0
+"""Seconds after which the end of a price is looked at again: clocks are put right, and machines sleep."""
 
 
 class Fleet:
@@ -37,6 +50,7 @@ class Fleet:
         kinds: Mapping[str, EngineKind],
         *,
         clock: Callable[[], float],
+        wall: Callable[[], float],
         random: Callable[[], float],
         call_later: Callable[[float, Callable[[], None]], object],
         report: Callable[..., None],
@@ -44,9 +58,11 @@ class Fleet:
     ) -> None:
         self._kinds = kinds
         self._clock = clock
+        self._wall = wall
         self._report = report
         self._remember = remember
         self._recalled: dict[str, dict[str, Any]] = {}
+        self._recalled_accounts: dict[str, dict[str, Any]] = {}
         self._outcomes = Outcomes(random, report, self._want_catalogue)
         self.seats = Seats(clock, random, call_later, self._want_look)
         self.nodes: dict[str, Node] = {}
@@ -56,12 +72,17 @@ class Fleet:
         self.on_catalogue_wanted: Callable[[Engine], None] | None = None
         self.on_look_wanted: Callable[[Engine], None] | None = None
         self._settings: Settings | None = None
+        self._call_later = call_later
+        self._priced_until: float | None = None
 
     # -- configuration ------------------------------------------------------------------------
 
-    def recall(self, documents: dict[str, dict[str, Any]]) -> None:
-        """What was learned before the last stop, by engine address."""
+    def recall(
+        self, documents: dict[str, dict[str, Any]], accounts: dict[str, dict[str, Any]] | None = None
+    ) -> None:
+        """What was learned before the last stop: by engine address, and by account."""
         self._recalled = documents
+        self._recalled_accounts = dict(accounts or {})
 
     def configure(self, settings: Settings) -> list[EnginePlan]:
         """Make the records match the settings. What stays keeps its state. Returns what they came from."""
@@ -91,11 +112,10 @@ class Fleet:
     def _configure_engine(self, plan: EnginePlan) -> None:
         old = self.engines.get(plan.id)
         same = old is not None and old.target == plan.target and old.kind.name == plan.kind
-        headers = (("authorization", f"Bearer {plan.key}"),) if plan.key else ()
+        before = old.accounts if old is not None and same else ()
+        accounts = accounts_of(plan, before, self._recalled_accounts, self._clock(), self._wall())
         if old is not None and same:
             engine = old
-            if engine.headers != headers:  # a changed key is not on the bench any more
-                engine.account = Account(plan.id)
         else:
             engine = Engine(
                 id=plan.id,
@@ -104,14 +124,13 @@ class Fleet:
                 target=plan.target,
                 root=plan.root,
                 versioned=plan.versioned,
-                headers=headers,
-                account=Account(plan.id),
+                accounts=accounts,
                 rules=Rules(),
             )
             self.engines[plan.id] = engine
         engine.node = self.nodes[plan.node]
-        engine.root, engine.versioned, engine.headers = plan.root, plan.versioned, headers
-        engine.account.configured = plan.configured
+        engine.root, engine.versioned = plan.root, plan.versioned
+        engine.accounts, engine.meters = accounts, plan.meters
         engine.rules = _rules(plan.health)
         engine.every = plan.health.every
         engine.transport = plan.transport
@@ -137,6 +156,7 @@ class Fleet:
                 deployment = Deployment(deployment_id, engine, model, engine.rules)
             deployment.model = model
             deployment.context = model.context or deployment.context
+            deployment.price = plan.price(model, self._wall())
             deployment.rules = self._rules_of(deployment)
             kept[deployment_id] = deployment
         engine.deployments = kept
@@ -160,15 +180,35 @@ class Fleet:
         }
         if self._settings is not None:
             self.names = NameTable(self._settings, self.deployments.values())
+        self._watch_prices()
         self.seats.changed()
+
+    def _watch_prices(self) -> None:
+        """Look prices up again when the first of them ends."""
+        ends = [one.price.until for one in self.deployments.values() if one.price and one.price.until]
+        until = min(ends, default=None)
+        if until is None or (self._priced_until is not None and self._priced_until <= until):
+            return
+        self._priced_until = until
+        self._call_later(min(max(1.0, until - self._wall()), LONGEST_WATCH), self._price_again)
+
+    def _price_again(self) -> None:
+        self._priced_until = None
+        wall = self._wall()
+        for plan in plans(self._settings, self._kinds) if self._settings else ():
+            for deployment in self.engines[plan.id].deployments.values():
+                deployment.price = plan.price(deployment.model, wall)
+        self._watch_prices()
 
     # -- what others saw -------------------------------------------------------------------------
 
-    def read(self, engine: Engine, reading: Reading) -> None:
-        """A probe's reading."""
+    def read(self, engine: Engine, reading: Reading, account: Account | None = None) -> None:
+        """A probe's reading. `account`: whose key it was asked with."""
         now = self._clock()
         if reading.failure in (FailureClass.KEY_INVALID, FailureClass.KEY_FORBIDDEN):
-            self._outcomes.key_refused(engine, FailureClass.KEY_INVALID, reading.note, now)
+            asked_with = account or engine.account
+            self._outcomes.key_refused(asked_with, FailureClass.KEY_INVALID, reading.note, now)
+            self._keep(asked_with)
         if reading.alive is not None:
             self._alive(engine, reading, now)
         if reading.loading is not None:
@@ -270,9 +310,21 @@ class Fleet:
         if first_content is not None:
             deployment.first_content.learn(first_content, body_bytes, now)
 
-    def failed(self, deployment: Deployment, error: AttemptFailed) -> None:
-        self._outcomes.failed(deployment, error, self._clock())
+    def failed(self, deployment: Deployment, error: AttemptFailed, account: Account | None = None) -> None:
+        """An attempt failed. `account`: whose key it was sent with; None: the engine's one."""
+        sent_with = account or deployment.engine.account
+        self._outcomes.failed(deployment, error, self._clock(), sent_with)
+        if error.failure in _LASTING:
+            self._keep(sent_with)
         self.seats.changed()
+
+    def heard(self, deployment: Deployment, account: Account, answer: Answer) -> None:
+        """The head of a provider's answer came: it may say that nothing is left."""
+        found = empty(answer.header, deployment.engine.meters, self._wall())
+        if found is not None:
+            self._outcomes.emptied(account, deployment.model.id, found, self._clock())
+            if found.quota:
+                self._keep(account)
 
     def untold(self, deployment: Deployment) -> None:
         """The attempt ended for a reason that says nothing about the deployment."""
@@ -287,6 +339,9 @@ class Fleet:
 
     def _save(self, engine: Engine) -> None:
         self._remember(LEARNED, address_of(engine), document(engine))
+
+    def _keep(self, account: Account) -> None:
+        self._remember(ACCOUNTS, account.id, account_document(account, self._clock(), self._wall()))
 
     def _want_look(self, engine: Engine) -> None:
         if self.on_look_wanted is not None:

@@ -9,18 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fleetgate.domain import Power, Presence
+from fleetgate.engines.hints import ABSURD
 from fleetgate.errors import COUNTED, AttemptFailed, FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleetgate.live import Deployment, Engine, Node
+    from fleetgate.engines.meters import Empty
+    from fleetgate.live import Account, Deployment, Engine, Node
 
 BENCH_KEY: Final = 1800.0
 BENCH_TLS: Final = 300.0
 MAX_RETRY_AFTER: Final = 300.0
 DEFAULT_RETRY_AFTER: Final = 5.0
 MAX_QUOTA: Final = 86_400.0
+"""for a reset that no quota can have"""
 DEFAULT_QUOTA: Final = 3600.0
 BUSY: Final = 1.0
 MAX_BUSY: Final = 10.0
@@ -61,8 +64,8 @@ class Outcomes:
         deployment.breaker.abandon()
         deployment.engine.breaker.abandon()
 
-    def failed(self, deployment: Deployment, error: AttemptFailed, now: float) -> None:
-        """An attempt failed: blame whom the table blames."""
+    def failed(self, deployment: Deployment, error: AttemptFailed, now: float, account: Account) -> None:
+        """An attempt failed: blame whom the table blames. `account`: whose key it was sent with."""
         failure = error.failure
         engine = deployment.engine
         if failure in COUNTED:
@@ -84,7 +87,7 @@ class Outcomes:
             self._report("model_missing", "warning", deployment=deployment.id, text=error.text)
             self._catalogue_wanted(engine)
         else:
-            self._account(deployment, error, now)
+            self._account(account, deployment.model.id, error, now)
 
     def refused(self, engine: Engine, text: str, now: float) -> None:
         """Nothing listens: the machine is up, the engine is not."""
@@ -128,13 +131,18 @@ class Outcomes:
         level = "warning" if presence is Presence.MISSING else "info"
         self._report("node_presence", level, node=node.name, presence=presence.value, before=before.value)
 
-    def key_refused(self, engine: Engine, failure: FailureClass, text: str, now: float) -> None:
+    def key_refused(self, account: Account, failure: FailureClass, text: str, now: float) -> None:
         """The account is out for half an hour; said once."""
-        account = engine.account
         if account.benched_until <= now:
-            self._report("key_refused", "error", account=account.name, failure=failure.value)
+            self._report("key_refused", "error", account=account.id, failure=failure.value)
         account.benched_until = now + BENCH_KEY
         account.why = text or failure.value
+        account.remembered = False
+
+    def emptied(self, account: Account, model: str, empty: Empty, now: float) -> None:
+        """An answer's head says that nothing is left. It never shortens what is known."""
+        failure = FailureClass.QUOTA_EXHAUSTED if empty.quota else FailureClass.RATE_LIMITED
+        self._out(account, model, now, empty.seconds, failure)
 
     def _count(self, deployment: Deployment, error: AttemptFailed, now: float) -> None:
         engine = deployment.engine
@@ -155,18 +163,33 @@ class Outcomes:
             engine.why = "several of its models failed"
             self._report("engine_down", "warning", engine=engine.id, text=engine.why)
 
-    def _account(self, deployment: Deployment, error: AttemptFailed, now: float) -> None:
-        engine, failure = deployment.engine, error.failure
-        out = engine.account.models_out
-        model = deployment.model.id
+    def _account(self, account: Account, model: str, error: AttemptFailed, now: float) -> None:
+        failure, hint = error.failure, error.retry_after
         if failure is FailureClass.RATE_LIMITED:
-            wait = min(error.retry_after or DEFAULT_RETRY_AFTER, MAX_RETRY_AFTER)
-            out[model] = (now + wait, failure.value)
+            known = account.models_out.get(model)
+            if hint and known is not None and known[1] == failure.value:
+                del account.models_out[model]  # its own word for it is better than what heads let guess
+            self._out(account, model, now, min(hint or DEFAULT_RETRY_AFTER, MAX_RETRY_AFTER), failure)
         elif failure is FailureClass.QUOTA_EXHAUSTED:
-            out[model] = (now + min(error.retry_after or DEFAULT_QUOTA, MAX_QUOTA), failure.value)
-            self._report("quota_exhausted", "warning", account=engine.account.name, model=model)
+            wait = hint or DEFAULT_QUOTA
+            self._out(account, model, now, wait if wait <= ABSURD else MAX_QUOTA, failure)
         elif failure is FailureClass.KEY_FORBIDDEN:
-            out[model] = (now + BENCH_KEY, failure.value)
-            self._report("key_forbidden", "error", account=engine.account.name, model=model)
+            self._out(account, model, now, BENCH_KEY, failure)
         elif failure in (FailureClass.KEY_INVALID, FailureClass.KEY_UNFUNDED):
-            self.key_refused(engine, failure, "", now)
+            self.key_refused(account, failure, "", now)
+
+    def _out(self, account: Account, model: str, now: float, seconds: float, failure: FailureClass) -> None:
+        """One model of one account is out. A time that is known to be longer stays. Said once."""
+        until, known = account.models_out.get(model, (0.0, ""))
+        if failure is not FailureClass.KEY_FORBIDDEN:
+            account.limited_at = now
+        if until >= now + seconds:
+            return
+        account.models_out[model] = (now + seconds, failure.value)
+        account.remembered = False
+        level = _TOLD.get(failure)
+        if level is not None and (until <= now or known != failure.value):
+            self._report(failure.value, level, account=account.id, model=model, seconds=round(seconds))
+
+
+_TOLD: Final = {FailureClass.QUOTA_EXHAUSTED: "warning", FailureClass.KEY_FORBIDDEN: "error"}

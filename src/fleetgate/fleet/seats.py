@@ -12,7 +12,7 @@ from collections import Counter, OrderedDict, deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from fleetgate.routing import policies
+from fleetgate.routing import accounts, policies
 from fleetgate.routing.availability import Reason, has_seat
 from fleetgate.routing.plan import Sorted, Step, sort
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection
 
     from fleetgate.domain import Capability
-    from fleetgate.live import Deployment, Engine
+    from fleetgate.live import Account, Deployment, Engine
 
 ROOM_PER_SLOT: Final = 2
 ROOM_UNKNOWN_SLOTS: Final = 16
@@ -51,18 +51,20 @@ class Drained(Exception):
 
 
 class Lease:
-    """Holding a seat. Released exactly once, however often `release` is called."""
+    """Holding a seat, and the account it is used with. Released once, however often `release` is called."""
 
-    __slots__ = ("_seats", "deployment")
+    __slots__ = ("_seats", "account", "deployment")
 
-    def __init__(self, deployment: Deployment, seats: Seats) -> None:
+    def __init__(self, deployment: Deployment, account: Account, seats: Seats) -> None:
         self.deployment = deployment
+        self.account = account
         self._seats: Seats | None = seats
 
     def release(self, *, orphaned: bool = False) -> None:
         """Give the seat back. `orphaned`: nobody waits any more, but the engine may still be at work."""
         seats, self._seats = self._seats, None
         if seats is not None:
+            self.account.in_flight -= 1
             seats.free(self.deployment, orphaned=orphaned)
 
     def give_back(self) -> None:
@@ -86,6 +88,8 @@ class Wish:
     """seconds this step has waited already"""
     objection: Callable[[Deployment], Reason | None] | None = None
     """what the caller's key has against a candidate"""
+    without: frozenset[accounts.Pair] = frozenset()
+    """accounts of candidates that are left out"""
 
 
 @dataclass(slots=True, eq=False)
@@ -228,7 +232,7 @@ class Seats:
     def _take(self, wish: Wish) -> Lease | None:
         """Choose and take, in one go. None: wait. Raises NoCandidate."""
         now = self._clock()
-        found = sort(wish.step, wish.capability, now, wish.exclude, wish.objection)
+        found = sort(wish.step, wish.capability, now, wish.exclude, wish.objection, wish.without)
         choice = self._choose(wish, found.ready, now)
         if choice is None and _usable(wish, found.waiting):
             return None
@@ -238,11 +242,19 @@ class Seats:
                 return None  # all are tried by others at this moment
         if choice is None:
             raise NoCandidate(found)
+        return self._lease(choice, wish, now)
+
+    def _lease(self, choice: Deployment, wish: Wish, now: float) -> Lease:
+        account = accounts.take(choice, now, wish.without)
+        engine = choice.engine
         choice.in_flight += 1
-        choice.engine.in_flight += 1
+        engine.in_flight += 1
+        account.in_flight += 1
+        if len(engine.accounts) > 1:
+            account.used = 1 + max(one.used for one in engine.accounts)
         choice.breaker.begin(now)
-        choice.engine.breaker.begin(now)
-        return Lease(choice, self)
+        engine.breaker.begin(now)
+        return Lease(choice, account, self)
 
     def _choose(self, wish: Wish, candidates: list[Deployment], now: float) -> Deployment | None:
         candidates = _usable(wish, candidates)
@@ -290,7 +302,7 @@ class Seats:
         if not wish.last:
             return limit
         now = self._clock()
-        found = sort(wish.step, wish.capability, now, wish.exclude, wish.objection)
+        found = sort(wish.step, wish.capability, now, wish.exclude, wish.objection, wish.without)
         loads = [one for one, reason in found.refused if reason is Reason.LOADING]
         if not loads:
             return limit

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from fleetgate.gateway.body import Body
-    from fleetgate.live import Deployment
+    from fleetgate.live import Account, Deployment
     from fleetgate.upstream.port import Answer, Transport
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
@@ -43,6 +43,7 @@ class Ask:
 
     capability: Capability
     deployment: Deployment
+    account: Account
     body: Body
     headers: tuple[tuple[str, str], ...]
     streamed: bool
@@ -52,6 +53,10 @@ class Ask:
     fresh: bool = False
     outlive: Callable[[Coroutine[Any, Any, None]], object] | None = None
     """runs a task in the background: set where taking the request back would take a load with it"""
+    heard: Callable[[Answer], None] | None = None
+    """told of the head of every answer: set for providers, whose heads tell what is left of their limits"""
+    cap: int | None = None
+    """output tokens that the rest of a budget allows, where the caller left that open"""
 
 
 @dataclass(slots=True)
@@ -96,8 +101,8 @@ async def _attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) ->
         engine.target,
         "POST",
         engine.path(path),
-        (*ask.headers, *engine.headers),
-        ask.body.encode(ask.deployment.model.id, stream=stream),
+        (*ask.headers, *ask.account.headers),
+        ask.body.encode(ask.deployment.model.id, stream=stream, cap=ask.cap),
         ask.fresh,
     )
     if ask.outlive is None:
@@ -146,6 +151,8 @@ async def _open_and_load(
 
 
 async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | Flow:
+    if ask.heard is not None:
+        ask.heard(answer)
     if answer.status >= 300:
         raise await _failure(ask, answer, wall)
     is_stream = (answer.header("content-type") or "").startswith("text/event-stream")

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate.errors import Refused, Source
+from fleetgate.estimate import estimate_tokens
+from fleetgate.gateway.likeness import Likeness, likeness
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -26,6 +28,7 @@ LONGEST_END_USER: Final = 200
 """Characters of the body's `user` that are recorded."""
 ALL_BODIES: Final = 256 * 1024 * 1024
 """Bytes of all bodies that may be held at once."""
+_LENGTHS: Final = ("max_completion_tokens", "max_tokens")
 _OURS: Final = ("model", "stream", "stream_options")
 _decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode: Final = msgspec.json.encode
@@ -75,18 +78,24 @@ class Wanted:
     """answers asked for (`n`): a stream is whole when so many have a finish reason"""
     end_user: str | None = None
     """for whom the caller asks (`user`), as it says"""
+    max_tokens: int | None = None
+    """the longest answer it wants; None: it does not say, or nothing that bounds anything"""
+    length_written: bool = False
+    """it says something about the length, understood or not"""
 
 
 class Body:
     """One request body. `close` gives its memory back; it may be called twice."""
 
-    __slots__ = ("_budget", "_file", "_options", "_rest", "_rest_size", "size", "wanted")
+    __slots__ = ("_budget", "_file", "_options", "_rest", "_rest_size", "likeness", "size", "wanted")
 
     def __init__(
         self, wanted: Wanted, options: dict[str, Any], rest: bytes, size: int, budget: BodyBudget
     ) -> None:
         self.wanted = wanted
         self.size = size
+        self.likeness: Likeness | None = None
+        """what equal requests have in common; None: no answers are kept"""
         self._options = options
         self._budget: BodyBudget | None = budget
         self._file: Any = None
@@ -97,9 +106,17 @@ class Body:
             self._file.write(rest)
             self._rest = b""
 
-    def encode(self, model: str, *, stream: bool | None) -> bytes:
-        """The body for one attempt. `stream` None leaves the member out (embeddings)."""
+    @property
+    def tokens(self) -> int:
+        """Input tokens, estimated. A body on disk is large, and counted by its size alone."""
+        return estimate_tokens(self._rest) if self._file is None else self._rest_size // 2
+
+    def encode(self, model: str, *, stream: bool | None, cap: int | None = None) -> bytes:
+        """The body for one attempt. `stream` None leaves the member out (embeddings); `cap` bounds an
+        answer whose length the caller left open."""
         head = b'{"model":' + _encode(model)
+        if cap is not None:
+            head += b',"max_tokens":%d' % cap
         if stream:
             head += b',"stream":true,"stream_options":' + _encode({**self._options, "include_usage": True})
         elif stream is False and self.wanted.stream_written:
@@ -164,8 +181,11 @@ async def _piece(receive: Receive, room: int) -> tuple[bytes, bool]:
     return piece, message.get("more_body", False)
 
 
-def parse(raw: bytes, budget: BodyBudget) -> Body:
-    """Decode the top level. Raises Refused (400) with what is wrong and where."""
+def parse(raw: bytes, budget: BodyBudget, *, compare: bool = False) -> Body:
+    """Decode the top level. Raises Refused (400) with what is wrong and where.
+
+    `compare`: answers are kept, so it is compared with other requests; large ones are not.
+    """
     try:
         if not raw.isascii():
             raw.decode()
@@ -176,7 +196,12 @@ def parse(raw: bytes, budget: BodyBudget) -> Body:
         raise Refused(400, "malformed", what, advice="Send one JSON object.") from None
     for key in _OURS:
         members.pop(key, None)
-    return Body(wanted, options, _encode(members)[1:-1], len(raw), budget)
+    like = None
+    if compare:
+        like = likeness(members, options, stream=wanted.stream, compare=len(raw) <= IN_MEMORY)
+    body = Body(wanted, options, _encode(members)[1:-1], len(raw), budget)
+    body.likeness = like
+    return body
 
 
 def _wanted(members: dict[str, msgspec.Raw]) -> tuple[Wanted, dict[str, Any]]:
@@ -200,6 +225,8 @@ def _wanted(members: dict[str, msgspec.Raw]) -> tuple[Wanted, dict[str, Any]]:
         usage=bool(options.get("include_usage")),
         whole_only=b"audio" in modalities,
         end_user=_end_user(members.get("user")),
+        max_tokens=_longest(members),
+        length_written=not members.keys().isdisjoint(_LENGTHS),
         choices=(number if isinstance(number, int) and number > 0 else 1) * _prompts(members.get("prompt")),
     )
     return wanted, options
@@ -209,6 +236,16 @@ def _end_user(raw: msgspec.Raw | None) -> str | None:
     """Only recorded, so a form that is not ours to know is no reason to refuse."""
     value = msgspec.json.decode(raw) if raw is not None else None
     return value[:LONGEST_END_USER] if isinstance(value, str) and value else None
+
+
+def _longest(members: dict[str, msgspec.Raw]) -> int | None:
+    """What bounds the answer. Engines know values such as -1 for `no bound`; those are not refused here."""
+    for name in _LENGTHS:
+        raw = members.get(name)
+        value = msgspec.json.decode(raw) if raw is not None else None
+        if isinstance(value, int) and not isinstance(value, bool) and value > 0:
+            return value
+    return None
 
 
 def _prompts(prompt: msgspec.Raw | None) -> int:

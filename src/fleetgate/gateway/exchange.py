@@ -1,31 +1,37 @@
 """The life of one exchange. `Exchange.run` is the table of contents: one line per stage.
 
 0 head (in `http`), 1 body, 2 resolve, 3 admit, 4 recall, 5 plan, 6 seat, 7 authorise, 8 attempt
-(5 to 8 in `walk`), 9 relay, 10 settle. Stages 3, 4 and 7 have nothing to decide yet: limits, cache
-and money join there.
+(5 to 8 in `walk`), 9 relay, 10 settle. Limits and money are in `purse`. Stage 4 exists only where a
+cache is configured.
 
 Whatever ends the exchange early (the caller left, the deadline, a stall, the end of a drain) calls
 `stop` with its class: the task is cancelled once, sockets close at once, and stage 10 still runs,
-exactly once, in `finally`.
+exactly once, in `finally`. Where equal requests wait for this answer, the caller's own reasons to stop
+end only its own part: the exchange goes on without it (`_leave`).
 """
 
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import sse
 from fleetgate.dialects import openai
-from fleetgate.domain import Capability, Entry, Principal, Usage
+from fleetgate.domain import Attempt, Capability, Entry, Principal, Usage
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 from fleetgate.gateway import body as bodies
 from fleetgate.gateway import relay, verdicts
 from fleetgate.gateway.attempt import Flow, Whole
 from fleetgate.gateway.downstream import STREAM_HEADERS, Downstream
+from fleetgate.gateway.purse import Purse, either, refusal
+from fleetgate.gateway.recall import Question, Recall, recall
 from fleetgate.gateway.stall import Stall
 from fleetgate.gateway.walk import Errand, Walk
 
 if TYPE_CHECKING:
+    from fleetgate.budgets.holds import Hold
+    from fleetgate.cache.stored import Stored
     from fleetgate.gateway.downstream import Headers, Receive, Send
     from fleetgate.gateway.gateway import Gateway, Head
     from fleetgate.routing.plan import Route
@@ -33,6 +39,12 @@ if TYPE_CHECKING:
 KEEP_ALIVE: Final = sse.comment("keep-alive")
 WHITE_SPACE: Final = b" "
 NO_USAGE: Final = Usage()
+READ_ON: Final = 60.0
+"""Seconds that a paid answer is read for nobody, where that is configured."""
+INTERRUPTED: Final = "interrupted"
+"""the outcome of an exchange whose gateway died"""
+_OF_THE_CALLER: Final = frozenset({FailureClass.CALLER_GONE, FailureClass.DEADLINE})
+"""reasons to stop that are the caller's own: whoever waits for the same answer has none"""
 
 
 class Exchange:
@@ -68,6 +80,11 @@ class Exchange:
         self._outcome = "ok"
         self._note = ""
         self._stopped: FailureClass | None = None
+        self._recall: Recall | None = None
+        self._purse = Purse(gateway.budgets, gateway.store, request_id, self._known)
+        self._left: FailureClass | None = None
+        """why its caller is gone while it goes on for others"""
+        self._telling: asyncio.Task[None] | None = None
         self._settled = self._over = False
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: Stall | None = None
@@ -79,10 +96,13 @@ class Exchange:
             body = await self._read_body()  # 1
             route = self._resolve(body)  # 2
             self._watch(body, route)
+            await self._purse.admit(self._principal, route.role, body, self._capability)  # 3
+            if self._gateway.cache is not None and await self._recalled(body, route):  # 4
+                return
             walk = self._walk = self._begin_walk(body, route)
             got = await walk.run(route)  # 5 to 8, and 9 for streams
             if got is None:
-                raise verdicts.refusal(walk.last_failure, walk.nobody, route, self._gateway.clock())
+                raise self._nobody(walk, route)
             await self._finish(got)
         except Refused as refused:
             await self._refuse(refused)
@@ -98,6 +118,10 @@ class Exchange:
     def stop(self, why: FailureClass) -> None:
         """End the exchange from outside, once."""
         if self._stopped is None and not self._over and self._task is not None:
+            if self._recall is not None and self._leave(why):
+                return
+            if why is FailureClass.CALLER_GONE and self._reads_on():
+                return
             self._stopped = why
             self._task.cancel()
 
@@ -109,7 +133,7 @@ class Exchange:
         raw, held = await bodies.read(self._receive, limit, self._head.length, gateway.bodies)
         self._body_size = held
         try:
-            self._body = bodies.parse(raw, gateway.bodies)
+            self._body = bodies.parse(raw, gateway.bodies, compare=gateway.cache is not None)
         except BaseException:
             gateway.bodies.give_back(held)
             raise
@@ -140,25 +164,58 @@ class Exchange:
         elif self._head.white_space:
             down.keep_alive(gateway.loop, signs.first, signs.every, WHITE_SPACE, self._json_headers)
 
+    async def _recalled(self, body: bodies.Body, route: Route) -> bool:
+        """Stage 4: whether the answer was there, or came with an equal request."""
+        question = Question(self._principal, self._capability, body, route)
+        self._recall = recall(self._gateway, self._head, question)
+        found = await self._recall.find() if self._recall is not None else None
+        if found is None:
+            return False
+        await self._give_again(found, body)
+        return True
+
+    async def _give_again(self, found: Stored, body: bodies.Body) -> None:
+        assert self._recall is not None
+        self._note = self._recall.note
+        if not body.wanted.stream:
+            await self._down.whole(200, self._json_headers(), found.body)
+            return
+        await self._down.begin(200, self._stream_headers())
+        self._settle()
+        await self._down.end(found.frames(usage=body.wanted.usage) + openai.END)
+
     def _begin_walk(self, body: bodies.Body, route: Route) -> Walk:
         gateway = self._gateway
         headers = gateway.upstream_headers(self._head, self._request_id)
-        objection = gateway.permissions.objection(self._principal, route)
-        errand = Errand(self._capability, self._principal.id, body, headers, self._began, objection)
+        objection = either(gateway.permissions.objection(self._principal, route), self._purse.objection)
+        who, purse = self._principal.id, self._purse
+        errand = Errand(self._capability, who, body, headers, self._began, purse, objection)
         return Walk(gateway, self, errand, self._relay)
+
+    def _nobody(self, walk: Walk, route: Route) -> Refused:
+        """Why there is no answer: the limit that stood against the last candidate, or what failed."""
+        if walk.denied is not None:
+            return refusal(walk.denied)
+        if self._purse.only_local is not None and walk.last_failure is None:
+            return refusal(self._purse.only_local)
+        return verdicts.refusal(walk.last_failure, walk.nobody, route, self._gateway.clock())
 
     async def _relay(self, got: Whole | Flow) -> None:
         """Stage 9: a stream, up to its end mark. Raises Refused when it breaks after the first content."""
         assert isinstance(got, Flow)
         assert self._body is not None
-        gateway = self._gateway
+        gateway, recalled = self._gateway, self._recall
         self._body.close()
         await self._down.begin(200, self._stream_headers())
         limits = gateway.settings.gateway
         self._stall = Stall(gateway.loop, limits.between_tokens, limits.slow_reader, self._late)
         try:
-            ended = await relay.relay(got, self._down, self._stall, usage_wanted=self._body.wanted.usage)
+            recorder = recalled.recorder() if recalled is not None else None
+            usage = self._body.wanted.usage
+            ended = await relay.relay(got, self._down, self._stall, usage_wanted=usage, recorder=recorder)
             self._note = ended.note
+            if recorder is not None and not ended.note:
+                self._keep(got)
         finally:
             self._usage = got.reader.usage
 
@@ -166,15 +223,35 @@ class Exchange:
         """The answer is whole: settle, then let the caller have its end."""
         if isinstance(got, Whole):
             self._usage = got.usage
-            await self._down.whole(got.status, self._json_headers(), got.body)
+            if self._recall is not None:
+                self._keep(got)
+            if self._purse.costs:
+                await self._purse.durable()
+            if not await self._caller_has_left():
+                await self._down.whole(got.status, self._json_headers(), got.body)
             return
         self._settle()
+        if self._purse.costs:
+            await self._purse.durable(posted=True)
         if self._stall is not None:
             self._stall.writing()
         await self._down.end(openai.END)
         if self._stall is not None:
             self._stall.stop()
         await relay.close(got)
+
+    def _keep(self, got: Whole | Flow) -> None:
+        """The answer is complete: for equal requests, now and later."""
+        deployment = self._walk.deployment if self._walk is not None else None
+        assert self._recall is not None
+        assert deployment is not None
+        if self._purse.note:  # a budget shortened it
+            self._recall.forgo()
+        if isinstance(got, Whole):
+            self._recall.keep_whole(got, deployment)
+        else:
+            self._recall.keep_stream(got.reader, deployment)
+        self._recall.over()
 
     # -- headers ---------------------------------------------------------------------------------------
 
@@ -185,11 +262,16 @@ class Exchange:
         if walk is not None and walk.first_content is not None and walk.deployment is not None:
             attempts = b"%d" % walk.dispatched
             deployment = walk.deployment.id.encode("ascii", "replace")
-        return [
+        recalled = self._recall
+        if recalled is not None and recalled.found is not None:
+            attempts, deployment = b"0", recalled.found.deployment.encode("ascii", "replace")
+        headers = [
             *self._gateway.answer_headers(self._request_id),
             (b"x-fleetgate-deployment", deployment),
             (b"x-fleetgate-attempts", attempts),
+            *self._purse.headers(),
         ]
+        return headers if recalled is None else [*headers, *recalled.headers()]
 
     def _stream_headers(self) -> Headers:
         return [*STREAM_HEADERS, *self._headers()]
@@ -201,6 +283,10 @@ class Exchange:
 
     async def _refuse(self, refused: Refused) -> None:
         """Tell the caller why there is no answer: as a status while that is possible, else in the stream."""
+        if self._recall is not None:
+            self._recall.over()  # those who wait go on by themselves
+        if await self._caller_has_left():
+            return
         self._over = True  # whoever wants to stop it now comes too late
         failure = refused.failure
         self._outcome = failure.value if failure is not None else refused.code
@@ -211,6 +297,7 @@ class Exchange:
             headers = [*form.headers, *self._gateway.answer_headers(self._request_id)]
             if self._walk is not None:
                 headers.append((b"x-fleetgate-attempts", b"%d" % self._walk.dispatched))
+            headers += self._purse.headers()
             await down.whole(form.status, headers, form.body)
         elif self._body is not None and self._body.wanted.stream:
             await down.end(openai.error_frame(refused, self._request_id))
@@ -235,6 +322,50 @@ class Exchange:
 
     def _caller_left(self) -> None:
         self.stop(FailureClass.CALLER_GONE)
+
+    def _leave(self, why: FailureClass) -> bool:
+        """Let the caller go, and go on for those who wait for the same answer; False: nobody does."""
+        recalled = self._recall
+        if why not in _OF_THE_CALLER or recalled is None or not recalled.wanted(self._deserted):
+            return False
+        if self._left is None:
+            self._left = why
+            if why is FailureClass.DEADLINE:
+                self._telling = self._gateway.spawn(self._tell_late())
+        return True
+
+    def _reads_on(self) -> bool:
+        """Whether a paid stream is read to its end though its caller has left: once, and for a while."""
+        gateway = self._gateway
+        if self._left is not None or self._stall is None or not self._purse.pays:
+            return False
+        if gateway.settings.ledger.on_disconnect != "read_on":
+            return False
+        self._left = FailureClass.CALLER_GONE
+        self._outcome = self._left.value
+        self._note = "its caller had left; it was read to its end for its cost"
+        gateway.loop.call_later(READ_ON, self.stop, self._left)
+        return True
+
+    def _deserted(self) -> None:
+        """The last of those who waited has left too."""
+        if self._left is not None:
+            self.stop(self._left)
+
+    async def _tell_late(self) -> None:
+        form = openai.error_form(verdicts.deadline(), self._request_id)
+        headers = [*form.headers, *self._gateway.answer_headers(self._request_id)]
+        await self._down.whole(form.status, headers, form.body)
+
+    async def _caller_has_left(self) -> bool:
+        """Whether the rest was only for others; then what the caller got is what counts for the record."""
+        if self._left is None:
+            return False
+        self._outcome = self._left.value
+        self._note = self._note or "its caller had left; it went on for equal requests"
+        if self._telling is not None:
+            await self._telling
+        return True
 
     def _late(self, writing: bool) -> None:  # noqa: FBT001
         """Silence inside the answer: the upstream's fault, but not when the caller reads nothing."""
@@ -261,15 +392,45 @@ class Exchange:
         body = self._body
         if body is not None:
             body.close()
+        if self._recall is not None:
+            self._recall.over()
         self._gateway.ended(self)
-        self._gateway.record(self._entry(body.wanted if body is not None else None))
+        entry = self._entry(body.wanted if body is not None else None)
+        settlements, bookings = self._purse.close()
+        if settlements or bookings:
+            entry = replace(entry, settlements=settlements, bookings=bookings)
+        self._gateway.record(entry)
         if self._stall is not None and self._outcome != "ok":
             self._stall.stop()
 
     def _let_go(self) -> None:
         """Open the rings of references, so that nothing is left to the garbage collector."""
-        self._walk = self._stall = self._task = None
+        self._walk = self._stall = self._task = self._recall = self._telling = None
+        self._purse.let_go()
         self._down.let_go()
+
+    def _known(self, hold: Hold) -> Entry:
+        """What the ledger says should this process die during the attempt."""
+        assert self._body is not None
+        entry = self._entry(self._body.wanted)
+        now = self._gateway.clock() - self._began
+        attempt = Attempt(
+            hold.deployment.id,
+            INTERRUPTED,
+            now,
+            now,
+            number=hold.number,
+            account=hold.account.id if hold.account is not None else None,
+            cost=hold.expected,
+            estimated=True,
+            price=hold.price.text,
+        )
+        return replace(
+            entry,
+            outcome=INTERRUPTED,
+            deployment=hold.deployment.id,
+            attempts=(*entry.attempts, attempt),
+        )
 
     def _entry(self, wanted: bodies.Wanted | None) -> Entry:
         walk, down = self._walk, self._down
@@ -290,8 +451,10 @@ class Exchange:
             attempts=tuple(walk.attempts) if walk is not None else (),
             bytes_in=self._body_size,
             bytes_out=down.bytes_out,
-            note=self._note,
+            note=self._note or self._purse.note,
             user=self._principal.user,
             team=self._principal.team,
-            end_user=wanted.end_user if wanted is not None else None,
+            end_user=self._principal.end_user or (wanted.end_user if wanted is not None else None),
+            cache=self._recall.record if self._recall is not None else "",
+            tags=self._principal.tags,
         )

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 from fleetgate.gateway.body import BodyBudget
+from fleetgate.gateway.draw import Draw
 from fleetgate.retry import Budget
 from fleetgate.routing.permission import Permissions
 
@@ -13,12 +14,15 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Callable, Coroutine
 
+    from fleetgate.budgets.owner import Budgets
+    from fleetgate.cache.owner import Cache
     from fleetgate.config.schema import Settings
     from fleetgate.domain import Entry
     from fleetgate.errors import FailureClass
     from fleetgate.fleet.fleet import Fleet
     from fleetgate.live import Deployment
     from fleetgate.routing.names import NameTable
+    from fleetgate.store.database import Store
     from fleetgate.upstream.port import Transport
 
 
@@ -41,6 +45,8 @@ class Head:
     """gateways that this request has passed"""
     trace: str | None = None
     """W3C `traceparent`, passed on"""
+    cache_control: bytes = b""
+    """what the caller says about answers that were given before"""
 
 
 class Gateway:
@@ -61,8 +67,13 @@ class Gateway:
         wall: Callable[[], float],
         random: Callable[[], float],
         scrub: Callable[[str], str],
+        budgets: Budgets,
+        store: Store,
     ) -> None:
         self.settings = settings
+        self.budgets = budgets
+        self.store = store
+        self.draw = Draw(settings)
         self.fleet = fleet
         self.instance = instance
         self.loop = loop
@@ -76,6 +87,8 @@ class Gateway:
         """takes known secrets out of an upstream's own words"""
         self.bodies = BodyBudget()
         self.permissions = Permissions()
+        self.cache: Cache | None = None
+        """None: no answers are kept"""
         self.draining = False
         self.refusing = False
         self.idle: asyncio.Event | None = None
@@ -85,6 +98,11 @@ class Gateway:
         self._active: dict[Stoppable, int] = {}
         self._loads: set[str] = set()
         """deployments with a load that outlives its caller"""
+
+    def configure(self, settings: Settings) -> None:
+        """New settings; exchanges under way keep what they began with."""
+        self.settings = settings
+        self.draw = Draw(settings)
 
     @property
     def active(self) -> int:

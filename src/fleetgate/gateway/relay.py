@@ -18,6 +18,7 @@ from fleetgate.errors import AttemptFailed, FailureClass
 if TYPE_CHECKING:
     from fleetgate.gateway.attempt import Flow
     from fleetgate.gateway.downstream import Downstream
+    from fleetgate.gateway.recall import Recorder
     from fleetgate.gateway.stall import Stall
 
 CLOSING: Final = 1.0
@@ -31,17 +32,25 @@ class Ended:
     note: str = ""
 
 
-async def relay(flow: Flow, down: Downstream, stall: Stall, *, usage_wanted: bool) -> Ended:
-    """Pass the stream on until its end mark, which is not sent. Raises AttemptFailed (stream_broken)."""
+async def relay(
+    flow: Flow, down: Downstream, stall: Stall, *, usage_wanted: bool, recorder: Recorder | None = None
+) -> Ended:
+    """Pass the stream on until its end mark, which is not sent. Raises AttemptFailed (stream_broken).
+
+    `recorder` takes every frame down, the usage frame too where the caller does not want it.
+    """
     reader, answer, cutter = flow.reader, flow.answer, flow.cutter
-    reader.strip_usage = not usage_wanted
+    reader.strip_usage = True  # what is to be dropped then tells nothing but the usage
     out, frames = flow.held, flow.later
+    if recorder is not None:
+        for frame in out:
+            recorder.add(frame)
     read = answer.read
     try:
         while True:
             moved = bool(out)
             try:
-                moved = _sift(reader, frames, out) or moved
+                moved = _sift(reader, frames, out, recorder, usage_wanted=usage_wanted) or moved
             finally:  # what came before an error is the caller's all the same
                 if out:
                     stall.writing()
@@ -66,14 +75,19 @@ async def relay(flow: Flow, down: Downstream, stall: Stall, *, usage_wanted: boo
         raise
 
 
-def _sift(reader: Stream, frames: list[bytes], out: list[bytes]) -> bool:
+def _sift(
+    reader: Stream, frames: list[bytes], out: list[bytes], recorder: Recorder | None, *, usage_wanted: bool
+) -> bool:
     """Look at new frames and add what goes out to `out`. True when one was more than a comment."""
     moved = False
     for frame in frames:
         seen = reader.look(frame)
         if seen is Look.END:
             return True
-        if seen is not Look.DROP:
+        usage = seen is Look.DROP
+        if recorder is not None:
+            recorder.add(frame, usage=usage)
+        if usage_wanted or not usage:
             out.append(frame)
         moved = moved or not frame.startswith(b":")
     return moved

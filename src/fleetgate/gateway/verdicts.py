@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from fleetgate.errors import TABLE, AttemptFailed, Blame, FailureClass, Refused, Source
+from fleetgate.routing import accounts
 from fleetgate.routing.availability import Reason, detail
 
 if TYPE_CHECKING:
@@ -30,6 +31,11 @@ def may_repeat(failure: AttemptFailed | None) -> bool:
     if failure is None:
         return False
     return counts(failure) and failure.failure is not FailureClass.FIRST_TOKEN_TIMEOUT
+
+
+def of_account(failure: AttemptFailed) -> bool:
+    """Whether another account of the same deployment may do better."""
+    return failure.row.blame in (Blame.ACCOUNT, Blame.ACCOUNT_MODEL)
 
 
 def more_context(
@@ -192,6 +198,6 @@ def _retry_after(refused: Sequence[tuple[Deployment, Reason]], waits: Sequence[f
     """The earliest moment at which trying again can help."""
     times = [wait for wait in waits if wait > 0]
     for one, reason in refused:
-        if reason is Reason.LIMITED:
-            times.append(one.engine.account.models_out[one.model.id][0] - now)
+        if reason is Reason.LIMITED and (wait := accounts.frees_in(one, now)) is not None:
+            times.append(wait)
     return max(1.0, min(times)) if times else 30.0

@@ -8,23 +8,31 @@ was loading or full, do not count; the time they wait does.
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import retry
-from fleetgate.domain import Attempt, Capability
+from fleetgate.budgets.owner import Denied
+from fleetgate.domain import Attempt, Capability, Usage
 from fleetgate.errors import COUNTED, TABLE, AttemptFailed, FailureClass, Verdict
 from fleetgate.fleet.seats import Drained, Lease, NoCandidate, RoomFull, WaitOver, Wish
 from fleetgate.gateway import verdicts
 from fleetgate.gateway.attempt import Ask, Flow, Whole, assemble, attempt
+from fleetgate.gateway.purse import refusal
+from fleetgate.routing import accounts
 from fleetgate.routing.plan import Route, Step, leads_to, steps_after
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
+    from fleetgate.budgets.holds import Hold
     from fleetgate.gateway.body import Body
     from fleetgate.gateway.gateway import Gateway, Stoppable
-    from fleetgate.live import Deployment
+    from fleetgate.gateway.purse import Purse
+    from fleetgate.live import Account, Deployment
+    from fleetgate.routing.accounts import Pair
     from fleetgate.routing.availability import Reason
 
 
@@ -38,6 +46,8 @@ class Errand:
     headers: tuple[tuple[str, str], ...]
     began: float
     """clock at the begin of the exchange"""
+    purse: Purse
+    """its money and limits"""
     objection: Callable[[Deployment], Reason | None] | None = None
     """what the caller's key has against a candidate"""
 
@@ -55,7 +65,27 @@ class StepState:
     since: float
     tried: set[Deployment]
     again: Deployment | None = None
-    """the candidate to ask once more on a fresh connection"""
+    """the candidate to ask once more: on a fresh connection, or with another account"""
+    fresh: bool = False
+    """`again` is for a stale connection"""
+    passed_over: set[Deployment] = field(default_factory=set)
+    """candidates somebody objected to: they are not asked, not even when no one else is left"""
+    without: set[Pair] = field(default_factory=set)
+    """accounts that were refused or objected to"""
+    denied: Denied | None = None
+    """the last limit that stood against a candidate"""
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """How an attempt went."""
+
+    began: float
+    outcome: str
+    failure: AttemptFailed | None
+    first: float | None
+    """seconds to its first content"""
+    got: Whole | Flow | None
 
 
 _LEFT_AT_WORK: Final = frozenset({"cancelled", FailureClass.FIRST_TOKEN_TIMEOUT.value})
@@ -86,6 +116,9 @@ class Walk:
         self.last_failure: AttemptFailed | None = None
         self.nobody: list[NoCandidate] = []
         """steps in which there was no candidate"""
+        self.denied: Denied | None = None
+        """the limit that stood against the last candidate; None: something else failed after it"""
+        self._tries = 0
 
     def broken(self, failure: AttemptFailed) -> None:
         """The running attempt is about to be cancelled for a fault of its upstream."""
@@ -116,35 +149,88 @@ class Walk:
             try:
                 lease = await self._seat(state)
             except NoCandidate as nothing:
-                self.nobody.append(nothing)
-                return None, self.last_failure.failure if self.last_failure else None
+                return None, self._nobody_left(nothing, state)
             except (RoomFull, WaitOver) as waited:
                 return None, self._waited(waited)
             except Drained:
                 raise verdicts.draining() from None
-            got = await self._try(lease, state)
+            # Stage 7 stands here: who objects to the candidate or its account calls `_passed_over`, gives
+            # the lease back and goes round again. No attempt was made then.
+            hold = await self._hold(lease, state)
+            if hold is None:
+                continue
+            got = await self._try(lease, state, hold)
             if got is not None:
                 return got, None
             failure = self.last_failure
             assert failure is not None
-            if not self._goes_on(failure, lease.deployment, state):
+            if not self._goes_on(failure, lease, state):
                 return None, failure.failure
             # Whoever only says no, or is out from now on, multiplies no load.
             if failure.failure in COUNTED and not await self._afford(lease.deployment):
                 return None, failure.failure
 
-    def _goes_on(self, failure: AttemptFailed, deployment: Deployment, state: StepState) -> bool:
+    def _nobody_left(self, nothing: NoCandidate, state: StepState) -> FailureClass | None:
+        """What leads on. A budget that refuses ends the walk: it is not for later steps to answer instead."""
+        denied = state.denied
+        if denied is None:
+            self.nobody.append(nothing)
+            return self.last_failure.failure if self.last_failure else None
+        if denied.stops:
+            raise refusal(denied)
+        return FailureClass.QUOTA_EXHAUSTED
+
+    async def _hold(self, lease: Lease, state: StepState) -> Hold | None:
+        """Stage 7: hold what the attempt may cost. None: a limit stands against this candidate."""
+        deployment, account = lease.deployment, lease.account
+        number, self._tries = self._tries, self._tries + 1
+        try:
+            return await self._errand.purse.hold(deployment, account, number, self._errand.body)
+        except Denied as denied:
+            lease.give_back()
+            state.denied = self.denied = denied
+            if denied.code == FailureClass.QUOTA_EXHAUSTED.value:
+                out = AttemptFailed(FailureClass.QUOTA_EXHAUSTED, denied.text, retry_after=denied.wait)
+                self._gateway.fleet.failed(deployment, out, account)
+            self._passed_over(state, deployment, account if denied.of_account else None)
+            return None
+        except BaseException:
+            lease.give_back()
+            raise
+
+    def _goes_on(self, failure: AttemptFailed, lease: Lease, state: StepState) -> bool:
         """Whether this step tries once more, and whom it leaves out."""
+        deployment = lease.deployment
         counted = verdicts.counts(failure)
         state.allowed -= counted
         self.dispatched += counted
-        follow = retry.decide(
-            failure.failure, stale_before=state.again is deployment, attempts_left=state.allowed
-        )
-        state.again = deployment if follow is Verdict.AGAIN else None
+        stale_before = state.fresh and state.again is deployment
+        follow = retry.decide(failure.failure, stale_before=stale_before, attempts_left=state.allowed)
+        state.fresh = follow is Verdict.AGAIN
+        state.again = deployment if state.fresh else None
         if follow is Verdict.NEXT:
-            state.tried.add(deployment)
+            self._move_on(failure, lease, state)
         return follow is not Verdict.STOP and state.allowed > 0
+
+    def _move_on(self, failure: AttemptFailed, lease: Lease, state: StepState) -> None:
+        """Another account of the same deployment first, where an account was to blame; else the next."""
+        deployment = lease.deployment
+        if verdicts.of_account(failure):
+            state.without.add((deployment, lease.account))
+            if accounts.usable(deployment, self._gateway.clock(), state.without):
+                state.again = deployment
+                return
+        state.tried.add(deployment)
+
+    def _passed_over(self, state: StepState, deployment: Deployment, account: Account | None) -> None:
+        """Leave a candidate out of this step, or one account of it: somebody objects. No attempt was made."""
+        if account is not None:
+            state.without.add((deployment, account))
+            if accounts.usable(deployment, self._gateway.clock(), state.without):
+                return
+        state.passed_over.add(deployment)
+        if state.again is deployment:
+            state.again, state.fresh = None, False
 
     async def _afford(self, deployment: Deployment) -> bool:
         """Ask the retry budget, and pause. The one move off a machine that just died needs neither."""
@@ -165,14 +251,15 @@ class Walk:
         return FailureClass.FULL
 
     async def _seat(self, state: StepState) -> Lease:
-        """A lease on somebody not tried yet; on somebody tried when no one else is left."""
+        """A lease on somebody not tried yet; on somebody tried when no one else is left.
+
+        Whoever is to be asked again comes first, if it still can be had.
+        """
         gateway, step = self._gateway, state.step
         limit = gateway.settings.gateway.wait
         if not state.last and step.first_token is not None:
             limit = min(limit, step.first_token)
-        exclude = frozenset(state.tried)
-        if state.again is not None:
-            exclude = frozenset(one for one in step.candidates if one is not state.again)
+        exclude = frozenset(state.tried | state.passed_over)
         wish = Wish(
             step,
             self._errand.capability,
@@ -182,28 +269,31 @@ class Walk:
             verdicts.more_context(self.last_failure, self.deployment),
             gateway.clock() - state.since,
             self._errand.objection,
+            frozenset(state.without),
         )
+        if state.again is not None:
+            others = frozenset(one for one in step.candidates if one is not state.again)
+            with suppress(NoCandidate):
+                return await gateway.fleet.seat(replace(wish, exclude=others, last=False), limit)
         try:
             return await gateway.fleet.seat(wish, limit)
         except NoCandidate:
-            if not exclude or not verdicts.may_repeat(self.last_failure):
+            if not state.tried or not verdicts.may_repeat(self.last_failure):
                 raise
-            return await gateway.fleet.seat(
-                replace(wish, exclude=frozenset()),
-                limit,
-            )
+            return await gateway.fleet.seat(replace(wish, exclude=frozenset(state.passed_over)), limit)
 
-    async def _try(self, lease: Lease, state: StepState) -> Whole | Flow | None:
-        """One attempt with all it owes: the lease back, the fleet told, the attempt recorded."""
-        gateway, deployment = self._gateway, lease.deployment
-        self.deployment = deployment
+    async def _try(self, lease: Lease, state: StepState, hold: Hold) -> Whole | Flow | None:
+        """One attempt with all it owes: the lease back, the fleet told, the attempt settled and recorded."""
+        gateway = self._gateway
+        self.deployment = lease.deployment
         began = gateway.clock()
         failure: AttemptFailed | None = None
         first: float | None = None
-        self._stalled = None
+        got: Whole | Flow | None = None
+        self._stalled = self.denied = None
         outcome = "cancelled"
         try:
-            got = await self._attempt(deployment, state)
+            got = await self._attempt(lease, state, hold.cap)
             first = gateway.clock() - began
             self.dispatched += 1
             self.first_content = gateway.clock() - self._errand.began
@@ -221,36 +311,57 @@ class Walk:
         finally:
             failure = failure or self._stalled
             outcome = failure.failure.value if failure is not None else outcome
-            self._account(deployment, failure, first, told=outcome)
+            self._tell(lease, failure, first, told=outcome)
+            self._record(lease, state, hold, Tried(began, outcome, failure, first, got))
             lease.release(orphaned=outcome in _LEFT_AT_WORK)
-            self.attempts.append(
-                Attempt(
-                    deployment.id,
-                    outcome,
-                    began - self._errand.began,
-                    gateway.clock() - self._errand.began,
-                    state.index,
-                    failure is None or TABLE[failure.failure].dispatched,
-                    failure.status if failure else None,
-                    first,
-                    failure.text if failure else "",
-                )
-            )
 
-    async def _attempt(self, deployment: Deployment, state: StepState) -> Whole | Flow:
+    def _record(self, lease: Lease, state: StepState, hold: Hold, tried: Tried) -> None:
+        """Settle the attempt and keep its line."""
+        gateway, deployment, account = self._gateway, lease.deployment, lease.account
+        failure, got = tried.failure, tried.got
+        if failure is None and tried.outcome != "ok":
+            failure = AttemptFailed(FailureClass.CALLER_GONE)
+        usage = got.reader.usage if isinstance(got, Flow) else got.usage if got is not None else Usage()
+        seen = got.reader.frames if isinstance(got, Flow) else 0
+        charge = self._errand.purse.ended(hold, failure, usage, begun=got is not None, seen=seen)
+        now = gateway.clock()
+        energy, energy_cost = gateway.draw.of(deployment, now - tried.began, gateway.wall())
+        told = tried.failure
+        self.attempts.append(
+            Attempt(
+                deployment.id,
+                tried.outcome,
+                tried.began - self._errand.began,
+                now - self._errand.began,
+                state.index,
+                told is None or TABLE[told.failure].dispatched,
+                told.status if told else None,
+                tried.first,
+                told.text if told else "",
+                number=hold.number,
+                account=account.id if account.headers or not deployment.engine.node.local else None,
+                usage=charge.usage,
+                cost=charge.cost,
+                estimated=charge.estimated,
+                price=charge.price,
+                energy=energy,
+                energy_cost=energy_cost,
+            )
+        )
+
+    async def _attempt(self, lease: Lease, state: StepState, cap: int | None) -> Whole | Flow:
         gateway = self._gateway
-        ask = self._ask(deployment, state)
-        got = await attempt(ask, gateway.transport_for(deployment), gateway.wall)
+        ask = self._ask(lease, state)
+        ask.cap = cap
+        got = await attempt(ask, gateway.transport_for(lease.deployment), gateway.wall)
         if isinstance(got, Flow) and not self._errand.body.wanted.stream:
             between = gateway.settings.gateway.between_tokens
             return await assemble(got, chat=self._errand.capability is Capability.CHAT, between=between)
         return got
 
-    def _account(
-        self, deployment: Deployment, failure: AttemptFailed | None, first: float | None, *, told: str
-    ) -> None:
+    def _tell(self, lease: Lease, failure: AttemptFailed | None, first: float | None, *, told: str) -> None:
         """Tell the fleet. A slow first content of a model not in memory is a load, nobody's fault."""
-        fleet = self._gateway.fleet
+        fleet, deployment = self._gateway.fleet, lease.deployment
         if failure is None and told == "ok":
             stream = self._errand.body.wanted.stream
             fleet.succeeded(deployment, first if stream else None, self._errand.body.size)
@@ -259,11 +370,12 @@ class Walk:
         ):
             fleet.untold(deployment)
         else:
-            fleet.failed(deployment, failure)
+            fleet.failed(deployment, failure, lease.account)
 
-    def _ask(self, deployment: Deployment, state: StepState) -> Ask:
+    def _ask(self, lease: Lease, state: StepState) -> Ask:
         """How this candidate is asked: streamed or not, and how long it may take."""
         errand, step = self._errand, state.step
+        gateway, deployment, account = self._gateway, lease.deployment, lease.account
         wanted = errand.body.wanted
         limit, streamed = step.first_token, wanted.stream
         if errand.capability is Capability.EMBED:
@@ -279,10 +391,12 @@ class Walk:
         return Ask(
             errand.capability,
             deployment,
+            account,
             errand.body,
             errand.headers,
             streamed,
             limit,
-            fresh=state.again is deployment,
-            outlive=self._gateway.keeper_of_load(deployment),
+            fresh=state.fresh and state.again is deployment,
+            outlive=gateway.keeper_of_load(deployment),
+            heard=partial(gateway.fleet.heard, deployment, account) if deployment.engine.meters else None,
         )

@@ -105,7 +105,7 @@ def engine_row(one: Engine) -> dict[str, Any]:
         "engine": one.id,
         "kind": one.kind.name,
         "address": one.target.authority,
-        "configured": one.account.configured,
+        "configured": one.configured,
         "alive": one.alive,
         "why": one.why,
         "models": len(one.deployments),

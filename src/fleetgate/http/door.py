@@ -2,7 +2,8 @@
 
 Order: address, framing, route, method, browser checks (open mode), key, loop, content type. Open
 mode accepts any key or none from loopback and `allow_from`; without the browser checks every web
-page could use it through the browser of somebody inside.
+page could use it through the browser of somebody inside. The same goes for whoever is known by its
+connection instead of a key (Tailscale). A key that was sent decides alone: no header mends a wrong one.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import time
+from dataclasses import replace
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
@@ -19,28 +21,43 @@ from fleetgate.domain import KeyKind
 from fleetgate.errors import Refused, Source
 from fleetgate.gateway.gateway import Head
 from fleetgate.http.table import Access, Row
+from fleetgate.keys.changes import Actor
 from fleetgate.keys.master import presented_key
-from fleetgate.keys.owner import ANYBODY, Keys
+from fleetgate.keys.owner import ANYBODY, MASTER, Keys
+from fleetgate.keys.ring import Unfamiliar
+from fleetgate.keys.tailscale import Stranger, Tailscale
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from fleetgate.config.schema import Gateway as GatewaySettings
     from fleetgate.domain import Principal
     from fleetgate.http.call import Call
-    from fleetgate.keys.ring import Unfamiliar
+    from fleetgate.http.throttle import Throttle
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _ONCE: Final = frozenset({b"host", b"content-length", b"authorization", b"content-type"})
+LONGEST_END_USER: Final = 200
+_DOWN: Final = frozenset({"keys_unavailable", "identity_unavailable"})
 
 
 class Door:
     """Compiled from the gateway's settings; made anew at a reload."""
 
-    def __init__(self, settings: GatewaySettings, keys: Keys) -> None:
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        keys: Keys,
+        throttle: Throttle | None = None,
+        tailscale: Tailscale | None = None,
+    ) -> None:
+        """`throttle` and `tailscale` outlive the door; without them nothing is counted and nobody asked."""
         self._open = settings.auth == "open"
         self._keys = keys
+        self._throttle = throttle
+        self._tailscale = tailscale
+        if tailscale is not None:
+            tailscale.configure(settings.tailscale)
+        self._user_headers = tuple(name.strip().lower().encode() for name in settings.trust_user_headers)
         self._ranges = tuple(ipaddress.ip_network(text, strict=False) for text in settings.allow_from)
         self._loopback_only = self._open and not self._ranges
         self._hosts = (
@@ -69,39 +86,83 @@ class Door:
 
     def admit(self, call: Call, row: Row) -> Principal:
         """Who asks. Raises Refused, or Unfamiliar: then `admit_unfamiliar` knows how to go on."""
-        return self._admit(call, row, self._keys.identify)
+        return self._admit(call, row, final=False)
 
     async def admit_unfamiliar(self, call: Call, row: Row, unfamiliar: Unfamiliar) -> Principal:
-        """The same after a look into the database."""
+        """The same after a look into the database, and a question to Tailscale."""
         try:
+            if isinstance(unfamiliar, Stranger) and self._tailscale is not None:
+                await self._tailscale.ask(unfamiliar)
+                try:
+                    return self._admit(call, row, final=False)
+                except Unfamiliar as person:
+                    unfamiliar = person
             await self._keys.learn(unfamiliar)
-            return self._admit(call, row, self._keys.identify_now)
+            if self._tailscale is not None:
+                actor = Actor("tailscale", _client(call)[0], call.request_id)
+                await self._tailscale.welcome(unfamiliar, actor)
+            return self._admit(call, row, final=True)
         except Refused as refused:
-            if refused.code == "keys_unavailable" and self._open and row.access is Access.CALLER:
-                return ANYBODY
+            if refused.code in _DOWN and self._open and row.access is Access.CALLER:
+                return self._named(ANYBODY, call)
             raise
 
-    def _admit(self, call: Call, row: Row, identify: Callable[[bytes | None], Principal | None]) -> Principal:
+    def _admit(self, call: Call, row: Row, *, final: bool) -> Principal:
+        """`final`: what had to be read has been read."""
         if row.access is Access.ANYONE:
             return ANYBODY
         if self._open:
             self._check_browser(call)
-        principal = identify(presented_key(call.scope["headers"]))
-        everybody = self._open and row.access is Access.CALLER
+        caller = row.access is Access.CALLER
+        presented = presented_key(call.scope["headers"])
+        shut = self._throttle.shut_for(_client(call)[0]) if self._throttle is not None and presented else 0.0
+        if shut and not caller:
+            raise _too_many(shut)
+        principal = (self._keys.identify_now if final else self._keys.identify)(presented)
+        if principal is None and presented is None and caller:
+            principal = self._neighbour(call, final=final)
+        everybody = self._open and caller
         if principal is None and everybody:
-            return ANYBODY
+            return self._named(ANYBODY, call)
         if principal is None:
-            raise Refused(
-                401,
-                "invalid_api_key",
-                "the key is missing or not valid",
-                advice="Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
-            )
+            raise self._refuse_key(call, presented)
+        if shut and principal is MASTER:
+            raise _too_many(shut)  # it may have been guessed; keys that were issued cannot be
         if principal.kind not in _MAY[row.access]:
             if everybody:
-                return ANYBODY
+                return self._named(ANYBODY, call)
             raise _refuse_kind(row.access)
+        return self._named(principal, call) if caller else principal
+
+    def _neighbour(self, call: Call, *, final: bool) -> Principal | None:
+        """Who asks without a key, as Tailscale knows. Its web pages are kept out as in open mode."""
+        if self._tailscale is None:
+            return None
+        found = self._tailscale.identify(_client(call), call.scope["headers"], final=final)
+        if found is not None and not self._open:
+            self._check_browser(call)
+        return found
+
+    def _named(self, principal: Principal, call: Call) -> Principal:
+        """With the end user that a trusted header names. One that came twice is not believed."""
+        for header in self._user_headers:
+            values = [value for name, value in call.scope["headers"] if name == header]
+            if len(values) == 1 and (end_user := _plain(values[0])):
+                return replace(principal, end_user=end_user)
         return principal
+
+    def _refuse_key(self, call: Call, presented: bytes | None) -> Refused:
+        if presented and self._throttle is not None:
+            address = _client(call)[0]
+            self._throttle.failed(address, presented)
+            if shut := self._throttle.shut_for(address):
+                return _too_many(shut)
+        return Refused(
+            401,
+            "invalid_api_key",
+            "the key is missing or not valid",
+            advice="Send it as `Authorization: Bearer KEY` or `x-api-key: KEY`.",
+        )
 
     def _allows(self, address: str) -> bool:
         try:
@@ -152,6 +213,31 @@ _MAY: Final = MappingProxyType(
 """kinds of keys that open a row"""
 
 
+def _client(call: Call) -> tuple[str, int]:
+    """Where the connection comes from; nowhere for one that has no address."""
+    client = call.scope.get("client")
+    return (client[0], client[1]) if client else ("", 0)
+
+
+def _plain(value: bytes) -> str:
+    """A header's text without control characters, bounded."""
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")
+    return "".join(sign for sign in text if sign.isprintable()).strip()[:LONGEST_END_USER]
+
+
+def _too_many(seconds: float) -> Refused:
+    return Refused(
+        429,
+        "too_many_wrong_keys",
+        "too many wrong keys came from this address",
+        advice="Wait, or ask from another address. Issued keys go on asking models.",
+        retry_after=seconds,
+    )
+
+
 def _refuse_kind(access: Access) -> Refused:
     if access is Access.CALLER:
         return Refused(403, "not_a_caller", "a viewer key asks no models", advice="Use a caller key.")
@@ -184,6 +270,7 @@ def read_head(call: Call, instance: str) -> Head:
         white_space=call.header(b"x-fleetgate-keep-alive").strip() == "white-space",
         via=via[:500],
         trace=trace if 0 < len(trace) <= 64 else None,
+        cache_control=headers.get(b"cache-control", b""),
     )
 
 

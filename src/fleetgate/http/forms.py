@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
@@ -71,10 +71,36 @@ class UpdateKey(Form):
 _SAME: Final = frozenset({"alias", "team", "tags", "names", "enabled"})
 
 
+class CreateLimit(Form):
+    """Limits, as an entry of `limits` in the file: each of its measures is one."""
+
+    name: Text = ""
+    scope: dict[str, Text] | Literal["global"] = "global"
+    requests: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    tokens: int | None = None
+    parallel: int | None = None
+    money: Text | None = None
+    """such as `10 USD`"""
+    per: Text | None = None
+    window: Text | None = None
+    zone: Text | None = None
+    reset: Text | None = None
+    burst: int | None = None
+    then: Text = "refuse"
+
+    def document(self) -> dict[str, Any]:
+        """What was written; `money.Limit` says what it means."""
+        return self.model_dump(exclude_unset=True, exclude_none=True)
+
+
 class CreateKey(UpdateKey):
     """A new key."""
 
     kind: KeyKind = KeyKind.CALLER
+    limits: tuple[CreateLimit, ...] = ()
+    """of this key alone; their scopes do not name it"""
 
 
 class RotateKey(Form):
@@ -88,9 +114,20 @@ class CreateUser(Form):
     note: Text = ""
 
 
+class UpdateUser(Form):
+    """What can be changed of a user; members that are not there stay as they are."""
+
+    team: Name | None = None
+    note: Text = ""
+
+
 class CreateTeam(Form):
     name: Name
     note: Text = ""
+
+
+class PauseBudget(Form):
+    why: Text = ""
 
 
 Filled = TypeVar("Filled", bound=Form)

@@ -13,6 +13,7 @@ from fleetgate.keys.changes import Actor, moment
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fleetgate.budgets.rules import Rules
     from fleetgate.http.call import Call
     from fleetgate.http.table import Answerer
     from fleetgate.keys.people import People
@@ -25,8 +26,8 @@ MOST_LINES: Final = 1_000
 DOWN: Final = "503"
 
 
-def rows(registry: Registry, people: People) -> Iterator[Row]:
-    yield from _key_rows(registry)
+def rows(registry: Registry, people: People, rules: Rules) -> Iterator[Row]:
+    yield from _key_rows(registry, rules)
     yield from _people_rows(people)
 
     async def trail(call: Call) -> None:
@@ -46,11 +47,14 @@ def rows(registry: Registry, people: People) -> Iterator[Row]:
     )
 
 
-def _key_rows(registry: Registry) -> Iterator[Row]:
+def _key_rows(registry: Registry, rules: Rules) -> Iterator[Row]:
     async def create(call: Call) -> None:
         form = await forms.filled(call, forms.CreateKey)
-        row, key = await registry.create(actor(call), form.kind, form.changes(call.gateway.wall()))
-        await call.json({"key": registry.view(row), "secret": key}, 201, NOT_KEPT)
+        limits = rules.prepared(actor(call), [one.document() for one in form.limits], for_key=True)
+        changes = form.changes(call.gateway.wall())
+        row, key = await registry.create(actor(call), form.kind, changes, limits.write)
+        words = await rules.words_of(row.id) if form.limits else []
+        await call.json({"key": registry.view(row), "secret": key, "limits": words}, 201, NOT_KEPT)
 
     async def listed(call: Call) -> None:
         query = call.query()
@@ -66,7 +70,7 @@ def _key_rows(registry: Registry) -> Iterator[Row]:
         form = await forms.filled(call, forms.UpdateKey)
         changes = form.changes(call.gateway.wall())
         if not changes:
-            raise Refused(400, "malformed", "nothing is to be changed", advice="Name a member to change.")
+            raise _nothing_to_change()
         await _answer(call, await registry.update(actor(call), call.argument, changes))
 
     async def rotate(call: Call) -> None:
@@ -75,7 +79,9 @@ def _key_rows(registry: Registry) -> Iterator[Row]:
         await call.json({"key": registry.view(row), "secret": key}, 200, NOT_KEPT)
 
     async def revoke(call: Call) -> None:
-        await _answer(call, await registry.revoke(actor(call), call.argument))
+        row = await registry.revoke(actor(call), call.argument, rules.removing(actor(call)))
+        await rules.poll()
+        await _answer(call, row)
 
     async def _answer(call: Call, row: KeyRow) -> None:
         await call.json({"key": registry.view(row)})
@@ -100,6 +106,13 @@ def _people_rows(people: People) -> Iterator[Row]:
         form = await forms.filled(call, forms.CreateUser)
         await call.json({"user": await people.create_user(actor(call), form.name, form.team, form.note)}, 201)
 
+    async def update_user(call: Call) -> None:
+        form = await forms.filled(call, forms.UpdateUser)
+        changes = {name: getattr(form, name) for name in form.model_fields_set}
+        if not changes:
+            raise _nothing_to_change()
+        await call.json({"user": await people.update_user(actor(call), call.argument, changes)})
+
     async def remove_user(call: Call) -> None:
         await people.remove_user(actor(call), call.argument)
         await call.json({"removed": call.argument})
@@ -118,12 +131,17 @@ def _people_rows(people: People) -> Iterator[Row]:
     look = Access.VIEWER
     yield Row("GET", "/admin/api/users", look, users, "Users.", store=DOWN)
     yield _audited("POST", "/admin/api/users", create_user, "A new user, of a team if said.")
+    yield _audited("PATCH", "/admin/api/users/{name}", update_user, "Change the team or note of a user.")
     yield _audited("DELETE", "/admin/api/users/{name}", remove_user, "Remove a user who has no keys.")
     yield Row("GET", "/admin/api/teams", look, teams, "Teams.", store=DOWN)
     yield _audited("POST", "/admin/api/teams", create_team, "A new team.")
     yield _audited(
         "DELETE", "/admin/api/teams/{name}", remove_team, "Remove a team that has neither users nor keys."
     )
+
+
+def _nothing_to_change() -> Refused:
+    return Refused(400, "malformed", "nothing is to be changed", advice="Name a member to change.")
 
 
 def _audited(method: str, template: str, answer: Answerer, doc: str) -> Row:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from fleetgate.domain import KeyKind, Principal
 from fleetgate.errors import Refused, Source
 from fleetgate.keys import form
-from fleetgate.keys.ring import NO_DIGEST, NOBODY, Known, Ring, Unfamiliar, known_of
+from fleetgate.keys.ring import NO_DIGEST, NOBODY, Known, Ring, Unfamiliar, known_of, known_person
 from fleetgate.store import access
 from fleetgate.store.failures import StoreError
 
@@ -36,6 +36,8 @@ SAVE_EVERY: Final = 60
 """Polls between two writings of when keys were last used."""
 MOST_ASKED: Final = 64
 """Keys that are read at the same time; more than that is somebody trying keys."""
+_USER: Final = "user:"
+"""before the name of a user who is asked for without a key; no key has an id like that"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +81,29 @@ class Keys:
         self._used[known.principal.id] = round(issued.wall() * 1e3)
         return known.local_principal if issued.ring.blind(now) else known.principal
 
+    def person(self, user: str) -> Principal | None:
+        """A user whom something else than a key has shown; None: there is no such user.
+
+        Raises Unfamiliar where `learn` must read first.
+        """
+        issued = self._issued
+        if issued is None:
+            return None
+        now = issued.clock()
+        known = issued.ring.find(_USER + user, now)
+        if not known.usable:
+            return None
+        return known.local_principal if issued.ring.blind(now) else known.principal
+
+    def person_now(self, user: str) -> Principal | None:
+        """After `learn`. Raises Refused (503) where it still cannot be told."""
+        try:
+            return self.person(user)
+        except Unfamiliar:
+            raise _cannot_tell() from None
+
     async def learn(self, unfamiliar: Unfamiliar) -> None:
-        """Read a key. Afterwards `identify` knows more, or the database is down."""
+        """Read a key, or a user. Afterwards `identify` knows more, or the database is down."""
         issued, key_id = self._issued, unfamiliar.key_id
         assert issued is not None
         asked = self._asked.get(key_id)
@@ -145,23 +168,34 @@ class Keys:
         issued = self._issued
         if issued is None or done.cancelled() or done.exception() is not None:
             return
-        row, team, epoch = done.result()
-        known = known_of(row, team) if row is not None else None
+        known, epoch = done.result()
         issued.ring.took(key_id, known, epoch, issued.clock())
 
 
-_Found = tuple[access.KeyRow | None, str | None, int]
+def user_of(unfamiliar: Unfamiliar) -> str | None:
+    """The user who must be read; None where it is a key."""
+    key_id = unfamiliar.key_id
+    return key_id.removeprefix(_USER) if key_id.startswith(_USER) else None
+
+
+_Found = tuple[Known | None, int]
 
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
-    """Reads a key and, in the same snapshot, the counter of changes."""
+    """Reads a key or a user and, in the same snapshot, the counter of changes."""
 
     key_id: str
 
     def __call__(self, connection: Connection) -> _Found:
+        return self._known(connection), access.epoch(connection)
+
+    def _known(self, connection: Connection) -> Known | None:
+        if self.key_id.startswith(_USER):
+            person = access.person_called(connection, self.key_id.removeprefix(_USER))
+            return known_person(person) if person is not None else None
         row, team = access.key_and_team(connection, self.key_id)
-        return row, team, access.epoch(connection)
+        return known_of(row, team) if row is not None else None
 
 
 def digest(pepper: bytes, secret: bytes) -> bytes:

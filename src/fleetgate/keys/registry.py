@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from fleetgate.keys.owner import Issued
     from fleetgate.store.access import KeyRow
 
+    Also = Callable[[Connection, str], object]
+    """what else belongs to a change of a key, given its id: it is done in the same transaction"""
+
 FINGERPRINT: Final = 8
 
 
@@ -32,7 +35,9 @@ class Registry:
         self._issued = issued
         self._token = token
 
-    async def create(self, actor: Actor, kind: KeyKind, wanted: Mapping[str, Any]) -> tuple[KeyRow, str]:
+    async def create(
+        self, actor: Actor, kind: KeyKind, wanted: Mapping[str, Any], also: Also | None = None
+    ) -> tuple[KeyRow, str]:
         """A new key and its text, which nothing can show again. `wanted`: fields of `KeyRow`."""
         key_id, secret, now = form.mint_id(self._token), form.mint_secret(self._token), self._now()
         row = access.KeyRow(key_id, kind.value, self._digest(secret), now, **wanted)
@@ -40,6 +45,8 @@ class Registry:
         def act(connection: Connection) -> tuple[None, KeyRow]:
             _check(connection, row)
             access.add_key(connection, row)
+            if also is not None:
+                also(connection, key_id)
             return None, row
 
         await self._change(actor, "key.create", act)
@@ -76,7 +83,7 @@ class Registry:
         row = await self._change(actor, "key.rotate", act)
         return row, form.whole(KeyKind(row.kind), row.id, secret)
 
-    async def revoke(self, actor: Actor, name: str) -> KeyRow:
+    async def revoke(self, actor: Actor, name: str, also: Also | None = None) -> KeyRow:
         """The key never counts again. Its row stays, its alias becomes free."""
         now = self._now()
 
@@ -86,6 +93,8 @@ class Registry:
                 return before, before
             after = replace(before, revoked_at=now, alias=None, old_digest=None, old_until=None)
             access.replace_key(connection, after)
+            if also is not None:
+                also(connection, before.id)
             return before, after
 
         return await self._change(actor, "key.revoke", act)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Final
 from fleetgate.domain import KeyKind, Principal
 
 if TYPE_CHECKING:
-    from fleetgate.store.access import KeyRow
+    from fleetgate.store.access import KeyRow, PersonRow
 
 KNOWN_FOR: Final = 60.0
 UNKNOWN_FOR: Final = 5.0
@@ -58,7 +58,9 @@ NOBODY: Final = Known()
 
 def known_of(row: KeyRow, team: str | None) -> Known:
     """What a row says for identifying."""
-    principal = Principal(row.id, KeyKind(row.kind), row.person, team, row.names)
+    principal = Principal(
+        row.id, KeyKind(row.kind), row.person, team, row.names, tags=row.tags, alias=row.alias
+    )
     return Known(
         row.kind,
         bytes.fromhex(row.digest),
@@ -69,6 +71,12 @@ def known_of(row: KeyRow, team: str | None) -> Known:
         principal,
         replace(principal, only_local=True),
     )
+
+
+def known_person(row: PersonRow) -> Known:
+    """A user as one who may ask without a key. No key fits it."""
+    principal = Principal(row.id, KeyKind.CALLER, row.id, row.team)
+    return Known(usable=True, principal=principal, local_principal=replace(principal, only_local=True))
 
 
 @dataclass(slots=True)
@@ -134,6 +142,10 @@ class Ring:
         """This gateway changed a key, which made this epoch."""
         self._advance(epoch, alone=True)
         self.took(key_id, known, epoch, now)
+
+    def outdated(self, epoch: int) -> None:
+        """This gateway changed what many keys depend on, such as the team of a user."""
+        self._advance(epoch, alone=False)
 
     def confirm(self, epoch: int, now: float) -> None:
         """The counter was read."""

@@ -56,15 +56,15 @@ TOP: Final = Known(
 PARAMS: Final = Known(
     words(
         "model api_key api_base base_url custom_llm_provider litellm_credential_name timeout stream_timeout"
-        " num_retries rpm tpm max_parallel_requests weight order cooldown_time"
+        " num_retries rpm tpm max_parallel_requests weight order cooldown_time max_budget budget_duration",
+        "itpm otpm rpd tpd daily_reset_time",
     ),
     words(
-        "api_version organization tags region_name max_budget budget_duration mock_response mock_timeout"
+        "api_version organization tags region_name mock_response mock_timeout"
         " mock_delay drop_params additional_drop_params allowed_openai_params modify_params"
         " use_in_pass_through merge_reasoning_content_in_choices use_litellm_proxy extra_headers headers"
-        " extra_body input_cost_per_token output_cost_per_token input_cost_per_second output_cost_per_second"
-        " input_cost_per_pixel output_cost_per_image",
-        "itpm otpm rpd tpd daily_reset_time timeout_by_service_tier tag_regex retry_policy routing_strategy"
+        " extra_body input_cost_per_pixel output_cost_per_pixel output_cost_per_reasoning_token",
+        "timeout_by_service_tier tag_regex retry_policy routing_strategy"
         " kubernetes_pod_discovery silent_model keepalive_seconds",
     ),
     words("max_retries configurable_clientside_auth_params"),
@@ -85,11 +85,11 @@ ROUTER: Final = Known(
         _ROUTER_TOO,
         "routing_strategy routing_strategy_args max_fallbacks timeout stream_timeout retry_policy"
         " model_group_retry_policy default_litellm_params enable_pre_call_checks"
-        " default_max_parallel_requests disable_cooldowns",
+        " default_max_parallel_requests disable_cooldowns provider_budget_config",
     ),
     words(
         "retry_after enable_tag_filtering tag_filtering_match_any optional_pre_call_checks"
-        " provider_budget_config default_priority cache_responses cache_kwargs caching_groups redis_url"
+        " default_priority cache_responses cache_kwargs caching_groups redis_url"
         " redis_host redis_port redis_password redis_db routing_groups"
         " enable_mid_stream_fallback_continuation fallback_on_unsupported_params enable_weighted_failover"
         " session_affinity_repin_on_failover plugins alerting_config custom_routing_strategy"
@@ -102,10 +102,10 @@ ROUTER: Final = Known(
 )
 
 SETTINGS: Final = Known(
-    words(_ROUTER_TOO, "request_timeout"),
+    words(_ROUTER_TOO, "request_timeout cache cache_params max_budget budget_duration"),
     words(
-        "cache cache_params success_callback failure_callback callbacks service_callback"
-        " audit_log_callbacks max_budget budget_duration max_internal_user_budget"
+        "success_callback failure_callback callbacks service_callback"
+        " audit_log_callbacks max_internal_user_budget"
         " internal_user_budget_duration max_end_user_budget max_end_user_budget_id max_ui_session_budget"
         " default_internal_user_params default_team_params default_key_generate_params"
         " default_team_settings upperbound_key_generate_params key_generation_settings tag_budget_config"
@@ -172,6 +172,7 @@ MEANS: Final[Mapping[str, str]] = {
     "rpm": "a hard limit, beside its use as a weight",
     "tpm": "a hard limit, beside its use as a weight",
     "max_parallel_requests": "of a deployment: over the whole gateway, streams included",
+    "max_budget": "it bounds what costs money, for every key; free models go on",
     "global_max_parallel_requests": "it is a limit, enforced over the whole gateway",
 }
 """Keys whose documented meaning holds here and differs from what LiteLLM does; told once each."""

@@ -16,12 +16,13 @@ from fleetgate.engines.port import Ask, Reading
 from fleetgate.errors import AttemptFailed, FailureClass
 from fleetgate.probes.inquiry import inquire
 from fleetgate.probes.pace import CATALOGUE, pause
+from fleetgate.routing import accounts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
     from fleetgate.fleet.fleet import Fleet
-    from fleetgate.live import Engine
+    from fleetgate.live import Account, Engine
     from fleetgate.upstream.port import Transport
 
 PROVIDER_CATALOGUE: Final = 3600.0
@@ -100,22 +101,23 @@ class Probes:
         if catalogue:
             asks[1:1] = engine.kind.catalogue()  # behind health, before what is said about its models
         well = True
+        account = accounts.for_probe(engine, self._clock())
         for ask in dict.fromkeys(asks):  # one path may serve both
             if ask.path in absent or (ask.stirs and not engine.in_flight):
                 continue
-            reading = await self._ask(engine, ask)
+            reading = await self._ask(engine, ask, account)
             if reading.failure is FailureClass.ABSENT_FEATURE:
                 absent.add(ask.path)
                 continue
-            self._fleet.read(engine, reading)
+            self._fleet.read(engine, reading, account)
             if reading.alive is False or reading.loading:
                 well = well and reading.alive is not False
                 break
         return well
 
-    async def _ask(self, engine: Engine, ask: Ask) -> Reading:
+    async def _ask(self, engine: Engine, ask: Ask, account: Account) -> Reading:
         reply = await inquire(
-            self._transport_for(engine), engine.target, engine.path(ask.path), ask, engine.headers
+            self._transport_for(engine), engine.target, engine.path(ask.path), ask, account.headers
         )
         if reply.headers.get(INSTANCE) == self._instance:
             return Reading(alive=False, note="this is the gateway itself")
@@ -191,7 +193,7 @@ class _Prober:
     def _is_quiet(self) -> bool:
         """Nothing to ask until the configuration changes."""
         engine = self.engine
-        if not engine.account.configured:
+        if not engine.configured:
             return True
         removed = any(one.removed for one in engine.deployments.values())  # its list may bring it back
         return engine.listed and not engine.node.local and not removed

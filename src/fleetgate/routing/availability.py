@@ -12,10 +12,13 @@ from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from fleetgate.domain import Capability, Power, Presence, State
-from fleetgate.errors import FailureClass
 from fleetgate.health import Phase
+from fleetgate.routing import accounts
+from fleetgate.routing.accounts import Standing
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from fleetgate.live import Deployment
 
 
@@ -44,6 +47,9 @@ class Reason(Enum):
         Kind.HARD,
         "the key cannot be confirmed while the database is down: only own machines",
     )
+    OVER_LIMIT = ("over_limit", Kind.HARD, "a limit is reached that leaves only own machines")
+    UNPRICED = ("unpriced", Kind.HARD, "nobody knows what it costs: write a `price` for it, or a ceiling")
+    PAID_OFF = ("paid_off", Kind.HARD, "everything that costs money is switched off (`fleetgate budget`)")
     COOLING = ("cooling", Kind.EJECTED, "it failed and is cooling")
     ENGINE_DOWN = ("engine_down", Kind.EJECTED, "its engine refuses connections or failed")
     MISSING = ("missing", Kind.EJECTED, "its node should be on and does not answer")
@@ -57,23 +63,27 @@ class Reason(Enum):
         self.text = text
 
 
-def reason_against(candidate: Deployment, capability: Capability, now: float) -> Reason | None:
-    """The first reason against `candidate`, or None when it can be taken."""
+def reason_against(
+    candidate: Deployment, capability: Capability, now: float, without: Collection[accounts.Pair] = ()
+) -> Reason | None:
+    """The first reason against `candidate`, or None when it can be taken.
+
+    `without`: accounts that do not count as its own this time.
+    """
     engine = candidate.engine
     return (
-        _hard(candidate, capability, now)
+        _hard(candidate, capability)
+        or _BY_STANDING[accounts.worst(candidate, now, without)]
         or _ejected(candidate, now)
         or _waiting(candidate, engine.loading, now)
     )
 
 
-def _hard(  # noqa: PLR0911  (a decision list)
-    candidate: Deployment, capability: Capability, now: float
-) -> Reason | None:
+def _hard(candidate: Deployment, capability: Capability) -> Reason | None:  # noqa: PLR0911  (a decision list)
     engine = candidate.engine
-    node, account = engine.node, engine.account
+    node = engine.node
     does = candidate.model.does
-    if not account.configured:
+    if not engine.configured:
         return Reason.UNCONFIGURED
     if candidate.removed:
         return Reason.REMOVED
@@ -87,12 +97,17 @@ def _hard(  # noqa: PLR0911  (a decision list)
         return Reason.MAINTENANCE
     if node.presence is Presence.ASLEEP:
         return Reason.ASLEEP
-    if account.benched_until > now:
-        return Reason.BENCHED
-    out = account.models_out.get(candidate.model.id)
-    if out is not None and out[0] > now:
-        return Reason.BENCHED if out[1] == FailureClass.KEY_FORBIDDEN else Reason.LIMITED
     return None
+
+
+_BY_STANDING: Final = {
+    Standing.FREE: None,
+    Standing.LIMITED: Reason.LIMITED,
+    Standing.EXHAUSTED: Reason.LIMITED,
+    Standing.FORBIDDEN: Reason.BENCHED,
+    Standing.BENCHED: Reason.BENCHED,
+    Standing.UNCONFIGURED: Reason.UNCONFIGURED,
+}
 
 
 def _ejected(candidate: Deployment, now: float) -> Reason | None:
@@ -152,8 +167,8 @@ def detail(candidate: Deployment, reason: Reason, now: float) -> str:
         text = f"{text}; switch {engine.node.name} on to use it"
     elif reason is Reason.MAINTENANCE and engine.node.maintenance:
         text = f"{text}: {engine.node.maintenance}"
-    elif reason is Reason.BENCHED and engine.account.why:
-        text = f"{text} ({engine.account.why})"
+    elif reason in (Reason.BENCHED, Reason.LIMITED) and (who := accounts.told(candidate, now)):
+        text = f"{text} ({who})"
     elif reason in (Reason.COOLING, Reason.ENGINE_DOWN, Reason.MISSING):
         breaker = engine.breaker if reason is not Reason.COOLING else candidate.breaker
         wait = breaker.opens_again_in(now)

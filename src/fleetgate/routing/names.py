@@ -100,7 +100,12 @@ class NameTable:
         if role is not None:
             steps = in_one_space(self._steps_of_role(role, position, depth=0))
             route = Route(
-                asked, origin or "role", steps, role.attempts or self._settings.attempts, role.deadline
+                asked,
+                origin or "role",
+                steps,
+                role.attempts or self._settings.attempts,
+                role.deadline,
+                role=role_name,
             )
         else:
             members = self.pool(name)
@@ -109,7 +114,11 @@ class NameTable:
             exact = name in self._by_id
             steps = in_one_space(self._split_by_place(Step(name, members), self._settings.routing))
             route = Route(
-                asked, origin or ("deployment" if exact else "pool"), steps, self._settings.attempts
+                asked,
+                origin or ("deployment" if exact else "pool"),
+                steps,
+                self._settings.attempts,
+                role=name,
             )
         return replace(route, via=(*via[1:], name)) if via else route
 

@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.domain import Capability
 from fleetgate.errors import COUNTED, TABLE, FailureClass, Verdict
-from fleetgate.routing import policies
+from fleetgate.routing import accounts, policies
 from fleetgate.routing.availability import Kind, Reason, detail, reason_against
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping
 
     from fleetgate.live import Deployment
+    from fleetgate.routing.accounts import Pair
 
 TRIES: Final = 2
 """Attempts per step where none are written."""
@@ -57,6 +58,8 @@ class Route:
     deadline: float | None = None
     via: tuple[str, ...] = ()
     """names passed on the way (aliases)"""
+    role: str = ""
+    """whose limits count: the role behind it, else the name itself"""
 
     @property
     def most_attempts(self) -> int:
@@ -80,15 +83,23 @@ def sort(
     now: float,
     exclude: Collection[Deployment] = (),
     objection: Callable[[Deployment], Reason | None] | None = None,
+    without: Collection[Pair] = (),
 ) -> Sorted:
-    """Who could take the request now, who soon, and who not. `objection`: what the caller's key forbids."""
+    """Who could take the request now, who soon, and who not. `objection`: what the caller's key forbids.
+
+    `exclude` and `without`: candidates, and accounts of candidates, that were tried already.
+    """
     found = Sorted()
     space = step.space or space_of((step,)) if capability is Capability.EMBED else None
     for candidate in step.candidates:
         if candidate in exclude:
             continue
         reason = objection(candidate) if objection is not None else None
-        reason = reason or _filter(step, candidate, space) or reason_against(candidate, capability, now)
+        reason = (
+            reason
+            or _filter(step, candidate, space)
+            or reason_against(candidate, capability, now, without)
+        )
         if reason is None:
             found.ready.append(candidate)
             continue
@@ -239,4 +250,6 @@ def _praise(candidate: Deployment, now: float) -> str:
     share = candidate.breaker.share(now)
     if share < 1:
         words.append(f"slow start at {share:.0%}")
+    if len(engine.accounts) > 1 and (out := accounts.told(candidate, now)):
+        words.append(out)
     return ", ".join(words)

@@ -10,8 +10,22 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, delete, func, insert, or_, select, update
+from sqlalchemy import (
+    BigInteger,
+    Connection,
+    Text,
+    and_,
+    bindparam,
+    cast,
+    delete,
+    func,
+    insert,
+    or_,
+    select,
+    update,
+)
 
+from fleetgate.store.adding import adding
 from fleetgate.store.schema import access_key, audit, meta, person, team
 
 if TYPE_CHECKING:
@@ -155,11 +169,15 @@ def epoch(connection: Connection) -> int:
 
 
 def next_epoch(connection: Connection) -> int:
-    """Tells every gateway on this database that a key has changed."""
-    number = epoch(connection) + 1
-    if connection.execute(update(meta).where(meta.c.name == EPOCH).values(value=str(number))).rowcount == 0:
-        connection.execute(insert(meta).values(name=EPOCH, value=str(number)))
-    return number
+    """Tells every gateway on this database that a key has changed.
+
+    Two gateways that do this at once do it one after the other: the row is locked until the end of the
+    transaction.
+    """
+    first = adding(connection, meta).values(name=EPOCH, value="1")
+    following = cast(cast(meta.c.value, BigInteger) + 1, Text)
+    connection.execute(first.on_conflict_do_update(index_elements=[meta.c.name], set_={"value": following}))
+    return epoch(connection)
 
 
 # Users and teams
@@ -178,6 +196,10 @@ def add_person(connection: Connection, row: PersonRow) -> None:
     connection.execute(
         insert(person).values(id=row.id, created_at=row.created_at, team=row.team, note=row.note)
     )
+
+
+def replace_person(connection: Connection, row: PersonRow) -> None:
+    connection.execute(update(person).where(person.c.id == row.id).values(team=row.team, note=row.note))
 
 
 def remove_person(connection: Connection, name: str) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgspec
 
-from fleetgate.domain import Attempt, Entry, Usage
+from fleetgate.domain import Attempt, Entry, Settlement, Usage
 from fleetgate.store.schema import exchange
 
 if TYPE_CHECKING:
@@ -25,6 +25,22 @@ LONGEST: Final = 9e12
 """Seconds whose microseconds still fit such a column."""
 
 
+class UsageForm(msgspec.Struct, omit_defaults=True):
+    """What one attempt used."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    estimated: bool = False
+    cache_write_tokens: int | None = None
+    audio_input_tokens: int | None = None
+    audio_output_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    images: int | None = None
+    milliseconds: int | None = None
+    characters: int | None = None
+
+
 class AttemptForm(msgspec.Struct, omit_defaults=True):
     """An attempt as it stands in the column `attempts`; what is not said has its default."""
 
@@ -37,8 +53,17 @@ class AttemptForm(msgspec.Struct, omit_defaults=True):
     status: int | None = None
     first_content_us: int | None = None
     text: str = ""
+    number: int = 0
+    account: str | None = None
+    usage: UsageForm | None = None
+    cost: int | None = 0
+    estimated: bool = False
+    price: str = ""
+    energy: int = 0
+    energy_cost: int = 0
 
 
+_NO_USAGE: Final = Usage()
 _decode_attempts: Final = msgspec.json.Decoder(list[AttemptForm]).decode
 
 
@@ -58,6 +83,32 @@ def _attempt_form(attempt: Attempt, scrub: Callable[[str], str]) -> AttemptForm:
         attempt.status,
         None if first is None else micros(first),
         scrub(attempt.text) if attempt.text else "",
+        attempt.number,
+        attempt.account,
+        _usage_form(attempt.usage),
+        attempt.cost,
+        attempt.estimated,
+        attempt.price,
+        attempt.energy,
+        attempt.energy_cost,
+    )
+
+
+def _usage_form(usage: Usage) -> UsageForm | None:
+    if usage == _NO_USAGE:
+        return None
+    return UsageForm(
+        usage.input_tokens,
+        usage.output_tokens,
+        usage.cached_tokens,
+        usage.estimated,
+        usage.cache_write_tokens,
+        usage.audio_input_tokens,
+        usage.audio_output_tokens,
+        usage.reasoning_tokens,
+        usage.images,
+        usage.milliseconds,
+        usage.characters,
     )
 
 
@@ -88,10 +139,26 @@ def values_of(entry: Entry, scrub: Callable[[str], str]) -> Values:
         entry.user,
         entry.team,
         entry.end_user,
+        entry.cost,
+        entry.cost_unknown,
+        sum(attempt.energy for attempt in entry.attempts),
+        sum(attempt.energy_cost for attempt in entry.attempts),
+        entry.cache,
+        msgspec.json.encode(entry.tags).decode() if entry.tags else "[]",
     )
 
 
-Bendable = TypeVar("Bendable", Entry, Values)
+def document_of(values: Values) -> str:
+    """A row as text, for an exchange that is not over."""
+    return msgspec.json.encode(dict(zip(COLUMNS, values, strict=True))).decode()
+
+
+def entry_in(document: str) -> Entry:
+    """The exchange in such a text. Raises `msgspec.DecodeError`, `KeyError` or `TypeError`."""
+    return entry_of(msgspec.json.decode(document, type=dict[str, Any]))
+
+
+Bendable = TypeVar("Bendable", Entry, Settlement, Values)
 
 
 def bent(whole: Bendable) -> Bendable:
@@ -107,7 +174,8 @@ def _bent(value: Any) -> Any:
         case bool() | None:
             return value
         case str():
-            return value.encode("utf-8", "replace").decode()
+            # No database takes half a character, and not all of them the character NUL.
+            return value.encode("utf-8", "replace").decode().replace("\0", "\ufffd")
         case int():
             return max(-MOST, min(MOST, value))
         case float():
@@ -143,6 +211,8 @@ def entry_of(row: Mapping[str, Any]) -> Entry:
         user=row["person"],
         team=row["team"],
         end_user=row["end_user"],
+        cache=row["cache"],
+        tags=tuple(msgspec.json.decode(row["tags"], type=list[str])),
     )
 
 
@@ -158,4 +228,12 @@ def _attempt_of(form: AttemptForm) -> Attempt:
         status=form.status,
         first_content=None if first is None else first / 1e6,
         text=form.text,
+        number=form.number,
+        account=form.account,
+        usage=_NO_USAGE if form.usage is None else Usage(**msgspec.structs.asdict(form.usage)),
+        cost=form.cost,
+        estimated=form.estimated,
+        price=form.price,
+        energy=form.energy,
+        energy_cost=form.energy_cost,
     )

@@ -97,10 +97,14 @@ counter: Final = Table(
     Column("granted", BigInteger, nullable=False),
     Column("spent", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
-    CheckConstraint("granted >= 0 AND spent >= 0 AND held >= 0", name="counter_not_negative"),
+    Column("counted", BigInteger, nullable=False),
+    CheckConstraint(
+        "granted >= 0 AND spent >= 0 AND held >= 0 AND counted >= 0", name="counter_not_negative"
+    ),
 )
-"""A lasting limit in one of its windows. `granted`: all leases, of ended processes too; `spent` and `held`:
-what ended processes left behind."""
+"""A lasting limit in one of its windows. `spent` and `held`: what ended processes left behind; `granted`:
+that, and the leases of the living ones. `counted`: the part of `spent` that no event tells of, as it came
+with exchanges that cost nothing."""
 
 budget_lease: Final = Table(
     "budget_lease",
@@ -111,7 +115,11 @@ budget_lease: Final = Table(
     Column("granted", BigInteger, nullable=False),
     Column("spent", BigInteger, nullable=False),
     Column("held", BigInteger, nullable=False),
-    CheckConstraint("granted >= 0 AND spent >= 0 AND held >= 0", name="budget_lease_not_negative"),
+    Column("counted", BigInteger, nullable=False),
+    CheckConstraint(
+        "granted >= 0 AND spent >= 0 AND held >= 0 AND counted >= 0", name="budget_lease_not_negative"
+    ),
+    Index("budget_lease_counter", "counter", "window"),
 )
 """The part of a counter that one process may use up without asking again."""
 
@@ -251,4 +259,4 @@ class Lineage:
         return self.revisions[-1]
 
 
-LINEAGE: Final = Lineage(Path(__file__).parent / "migrations", ("0001", "0002"), 1)
+LINEAGE: Final = Lineage(Path(__file__).parent / "migrations", ("0001", "0002", "0003"), 1)

@@ -1,4 +1,4 @@
-"""Everything that is particular to SQLite: the file, its lock, its pragmas, the hot insert.
+"""Everything that is particular to SQLite: the file, its pragmas; and the lock of the state directory.
 
 Rules: one process per file (the lock file), one writing connection in it (SQLite before 3.51.3 can
 damage a WAL database when two connections write or checkpoint at the same instant). Readers only
@@ -12,24 +12,31 @@ import errno
 import fcntl
 import os
 import sqlite3
-from contextlib import closing
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import URL, Connection, create_engine, event
+from sqlalchemy import URL, Connection, create_engine, event, text
 from sqlalchemy.pool import NullPool, QueuePool
 
 from fleetgate.store.failures import StoreError, Trouble, translated
-from fleetgate.store.rows import COLUMNS, Values
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from sqlalchemy import Engine
 
 DATABASE: Final = "fleetgate.db"
+VERSION: Final = sqlite3.sqlite_version
 LOCK: Final = "fleetgate.lock"
 BUSY: Final = 5.0
 """Seconds to wait for somebody else's lock on the database."""
+
+TRIAL: Final = 0.25
+"""Seconds that a start waits for it."""
+
+_FIXED: Final = (3, 51, 3)
+"""Since then two connections that write or checkpoint at the same instant cannot damage a WAL database."""
 
 _WRITABLE = "Make it writable for the user that Fleetgate runs as, or give another state directory."
 
@@ -56,7 +63,7 @@ def _unwritable(path: Path, error: OSError) -> StoreError:
 
 
 class Hold:
-    """The lock file: while this is held, no other process opens the database.
+    """The lock file: while this is held, no other process uses the state directory.
 
     The kernel lets go of it when the process ends in whatever way, so a stale file means nothing.
     """
@@ -99,6 +106,55 @@ class Hold:
         os.close(self._file)
 
 
+class File:
+    """The database file of a state directory, opened."""
+
+    def __init__(self, path: Path, busy: float = BUSY) -> None:
+        create(path)
+        self.path = path
+        self.title = str(path)
+        self.reading = reading_engine(path)
+        self.writing = writing_engine(path, busy=busy)
+        self.trial = writing_engine(path, busy=TRIAL)
+
+    def check(self) -> None:
+        """Whatever is wrong with a file shows when it is read."""
+
+    def keep_copy(self, version: str) -> None:
+        copy(self.path, self.path.with_name(f"{self.path.name}.before-{version}"))
+
+    @contextmanager
+    def migrating(self) -> Iterator[Connection]:
+        with self.writing.connect() as connection:
+            # Rebuilding a table must not delete the rows that point at it; only effective outside of
+            # a transaction, hence before it begins.
+            driver = connection.connection.driver_connection
+            assert driver is not None
+            driver.execute("PRAGMA foreign_keys=OFF").close()
+            with connection.begin():
+                yield connection
+                broken = connection.execute(text("PRAGMA foreign_key_check")).first()
+                if broken is not None:
+                    raise StoreError(
+                        Trouble.MIGRATION,
+                        f"{self.title}: the change of its tables left a row without its counterpart in "
+                        f"{broken[0]}, and was taken back",
+                        "Start the previous Fleetgate again; the database is as it was.",
+                    )
+
+    def translated(self, error: BaseException) -> StoreError:
+        return translated(error, self.title)
+
+    def close(self) -> None:
+        self.reading.dispose()
+
+
+def wal_reset_bug() -> bool:
+    """Whether this SQLite is one that several connections at once could damage a database with. One
+    writing connection in one process cannot; a database browser beside it can."""
+    return sqlite3.sqlite_version_info < _FIXED
+
+
 def create(path: Path) -> None:
     """An empty database file that only its owner may read; SQLite gives its side files the same mode."""
     try:
@@ -122,8 +178,14 @@ def writing_engine(path: Path, *, busy: float = BUSY) -> Engine:
 
 
 def reading_engine(path: Path) -> Engine:
-    """Connections that can only read; each statement sees what is committed by then."""
-    return _engine(path, ("query_only=ON", "wal_autocheckpoint=0"), 1.0, pooled=True)
+    """Connections that can only read; all of a transaction is of one instant."""
+    engine = _engine(path, ("query_only=ON", "wal_autocheckpoint=0"), 1.0, pooled=True)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    return engine
 
 
 def _engine(path: Path, pragmas: tuple[str, ...], busy: float, *, pooled: bool = False) -> Engine:
@@ -163,35 +225,3 @@ def copy(path: Path, to: Path) -> None:
     except OSError as error:
         half.unlink(missing_ok=True)
         raise _unwritable(to, error) from error
-
-
-_CHUNKS: Final = (64, 8, 1)
-
-
-def _insert(rows: int) -> str:
-    row = "(" + ", ".join("?" * len(COLUMNS)) + ")"
-    names = ", ".join(COLUMNS)
-    return (
-        f"INSERT INTO exchange ({names}) VALUES {', '.join([row] * rows)}"  # noqa: S608  (names are our own)
-        " ON CONFLICT (request_id) DO NOTHING"
-    )
-
-
-_INSERTS: Final = tuple((rows, _insert(rows)) for rows in _CHUNKS)
-
-
-def insert_exchanges(connection: Connection, rows: list[Values]) -> int:
-    """Adds the rows, those already there excepted, and returns how many were new.
-
-    The driver gives up the interpreter's lock once per statement and waits for it again after that,
-    up to 5 ms where the event loop is busy. So many rows go into one statement.
-    """
-    driver = connection.connection.driver_connection
-    assert isinstance(driver, sqlite3.Connection)
-    at, new = 0, 0
-    for size, statement in _INSERTS:
-        while len(rows) - at >= size:
-            chunk = rows[at : at + size]
-            new += driver.execute(statement, [value for row in chunk for value in row]).rowcount
-            at += size
-    return new

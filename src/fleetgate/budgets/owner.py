@@ -1,0 +1,416 @@
+"""Owner of everything that bounds requests: limits, quotas, budgets, and the switch `paid off`.
+
+A caller's own limits are asked once, before there is a plan (`admit`). Those of a candidate, and all
+money, are asked for each attempt (`authorise`). All limits of a request are checked and then counted
+at all of them, with no `await` in between; where one of them has to ask outside first, everything is
+checked again after that.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from fleetgate import pricing, units
+from fleetgate.budgets.gate import NEVER, Gate, Now, Short
+from fleetgate.budgets.holds import Admission, Caller, Counts, Hold, subject_of
+from fleetgate.budgets.lasting import Lasting
+from fleetgate.budgets.parallel import RENEW, Parallel
+from fleetgate.budgets.rolling import Rolling
+from fleetgate.limits import Limit, Measure, Then
+from fleetgate.routing.availability import Reason
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+    from fleetgate.config.schema import Settings
+    from fleetgate.live import Account, Deployment
+    from fleetgate.pricing import Demand
+    from fleetgate.shared.port import SharedState
+    from fleetgate.store.database import Store
+
+ROUNDS: Final = 4
+"""Times that a request asks outside before it is refused for now."""
+MOST_SUBJECTS: Final = 100_000
+"""Callers and candidates whose limits are remembered; more of them are only looked up again."""
+LEAST_CAP: Final = 64
+"""Output tokens below which a capped answer is of no use to anybody."""
+
+
+class Denied(Exception):
+    """A limit stands against it. `wait`: seconds, `NEVER` where no waiting helps."""
+
+    def __init__(
+        self,
+        code: str,
+        text: str,
+        *,
+        limit: Limit | None = None,
+        wait: float = NEVER,
+        of_account: bool = False,
+    ) -> None:
+        super().__init__(text)
+        self.code = code
+        self.text = text
+        self.limit = limit
+        self.wait = wait
+        self.of_account = of_account
+        """another account of the same deployment may do"""
+
+    @property
+    def stops(self) -> bool:
+        """A budget that refuses: no later step takes its place."""
+        limit = self.limit
+        return limit is not None and limit.measure is Measure.MONEY and limit.then is Then.REFUSE
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What the owner needs of others."""
+
+    store: Store
+    clock: Callable[[], float]
+    wall: Callable[[], float]
+    report: Callable[..., None]
+    shared: SharedState | None = None
+    alone: bool = True
+    """no other gateway uses the database"""
+
+
+@dataclass(frozen=True, slots=True)
+class Paused:
+    """Paid candidates are off."""
+
+    since: float
+    who: str
+    why: str = ""
+
+
+class Budgets:
+    """Admits, authorises, settles."""
+
+    def __init__(self, means: Means) -> None:
+        self._means = means
+        self._limits: tuple[Limit, ...] = ()
+        self._of_callers: tuple[Limit, ...] = ()
+        self._of_candidates: tuple[Limit, ...] = ()
+        self._gates: dict[str, Gate] = {}
+        self._caller_gates: dict[tuple[str | None, ...], tuple[Gate, ...]] = {}
+        self._candidate_gates: dict[tuple[str | None, ...], tuple[Gate, ...]] = {}
+        self.thresholds: tuple[float, ...] = ()
+        self.paused: Paused | None = None
+        self._warned: dict[str, int] = {}
+        self._lost = 0
+        """how often the database had given up this process: its leases were gone each time"""
+        self.refusals: dict[str, int] = {}
+        """limit id -> how often it refused"""
+
+    # -- configuration ---------------------------------------------------------------------------------
+
+    @property
+    def limits(self) -> tuple[Limit, ...]:
+        return self._limits
+
+    def configure(self, limits: Sequence[Limit], thresholds: Iterable[float] = ()) -> None:
+        """Put limits into effect. What counts at a limit that stays goes on counting."""
+        self._limits = tuple(limits)
+        self._of_callers = tuple(
+            one for one in limits if one.scope.caller_only and one.measure is not Measure.MONEY
+        )
+        callers = set(self._of_callers)
+        self._of_candidates = tuple(one for one in limits if one not in callers)
+        self.thresholds = tuple(sorted({*thresholds, 1.0}))
+        before, self._gates = self._gates, {}
+        self._caller_gates.clear()
+        self._candidate_gates.clear()
+        known = {limit.id: limit for limit in limits}
+        for key, gate in before.items():
+            limit = known.get(gate.limit.id)
+            if limit is not None:
+                self._gates[key] = gate
+                gate.revise(limit)
+
+    def _make(self, limit: Limit, key: str) -> Gate:
+        means = self._means
+        if limit.measure is Measure.PARALLEL:
+            return Parallel(limit, key, means.shared, means.store.run)
+        if limit.lasting:
+            return Lasting(limit, key, means.store, alone=means.alone, on_spent=self._spent)
+        return Rolling(limit, key, means.shared)
+
+    def _gates_for(self, limits: Iterable[Limit], subject: Mapping[str, str | None]) -> Iterator[Gate]:
+        alias = subject.get("alias")
+        by_alias = {**subject, "key": alias} if alias else None
+        for limit in limits:
+            if limit.scope.matches(subject) or (by_alias and limit.scope.matches(by_alias)):
+                key = limit.counter(subject)
+                gate = self._gates.get(key)
+                if gate is None:
+                    gate = self._gates[key] = self._make(limit, key)
+                yield gate
+
+    # -- stage 3 ---------------------------------------------------------------------------------------
+
+    async def admit(self, caller: Caller, estimate: Counts, name: str) -> Admission:
+        """Let a request pass its caller's own limits, or raise Denied. `name`: the request's id."""
+        admission = Admission(caller, estimate)
+        if not self._of_callers:
+            return admission
+        who = caller.principal
+        at = (who.id, who.user, who.team, caller.role)
+        gates = self._caller_gates.get(at)
+        if gates is None:
+            if len(self._caller_gates) >= MOST_SUBJECTS:
+                self._caller_gates.clear()
+            gates = self._caller_gates[at] = tuple(self._gates_for(self._of_callers, caller.subject()))
+        if gates:
+            await self._pass(gates, estimate, name, admission)
+        return admission
+
+    async def _pass(self, gates: Sequence[Gate], counts: Counts, name: str, into: Admission | Hold) -> None:
+        """Check all gates, then count at all of them."""
+        asked = 0
+        while True:
+            now = self.now()
+            against: list[tuple[Gate, Short]] = []
+            for gate in gates:
+                short = gate.short(self._amount(gate, counts), now)
+                if short is not None:
+                    against.append((gate, short))
+            asking = [gate for gate, short in against if short.ask]
+            if not asking or asked >= ROUNDS:
+                break
+            asked += 1
+            for gate in asking:
+                await gate.fetch(self._amount(gate, counts), now)
+        for gate, short in against:
+            self._object(gate, short, into)
+        into.taken = tuple(gate.take(self._amount(gate, counts), now, name) for gate in gates)
+
+    def _amount(self, gate: Gate, counts: Counts) -> int:
+        """Tokens are an estimate: one that is larger than the whole limit must not be refused for ever."""
+        amount = counts.of(gate.limit.measure)
+        if gate.limit.measure in _TOKENS:
+            amount = min(amount, max(1, gate.limit.largest if not gate.limit.lasting else gate.limit.ceiling))
+        return amount
+
+    def _object(self, gate: Gate, short: Short, into: Admission | Hold) -> None:
+        limit = gate.limit
+        if limit.then is Then.WARN:
+            into.warned = (*into.warned, limit)
+            self._warn(gate)
+        elif limit.then is Then.LOCAL_ONLY and isinstance(into, Admission):
+            into.only_local = limit
+        else:
+            self.refusals[limit.id] = self.refusals.get(limit.id, 0) + 1
+            raise denial(gate, short)
+
+    def _warn(self, gate: Gate) -> None:
+        """Once in a minute, or in the window of a lasting limit."""
+        turn = gate.start if isinstance(gate, Lasting) else int(self._means.clock() // 60)
+        if self._warned.get(gate.key) != turn:
+            self._warned[gate.key] = turn
+            self._means.report("limit_warning", "warning", limit=gate.limit.title, counter=gate.key)
+
+    # -- stage 7 ---------------------------------------------------------------------------------------
+
+    async def authorise(
+        self,
+        admission: Admission,
+        deployment: Deployment,
+        account: Account | None,
+        demand: Demand,
+        name: tuple[str, int],
+    ) -> Hold:
+        """Let an attempt pass its candidate's limits, and hold its money. `name`: request and attempt.
+
+        Raises Denied. The hold is in memory; whoever sends the attempt makes it durable first.
+        """
+        price = deployment.price
+        paid = not price_is_free(deployment)
+        bound = 0
+        if paid:
+            if self.paused is not None:
+                raise Denied("paid_off", "paid models are switched off", wait=NEVER)
+            found = pricing.bound(price, demand) if price is not None else None
+            if price is None or found is None:
+                raise Denied("price_unknown", f"nobody knows what {deployment.id} costs")
+            bound = found
+        assert price is not None
+        hold = self._hold(admission, deployment, account, demand, name, bound)
+        gates = self._gates_of_candidate(admission.caller, deployment, account, paid=paid)
+        if gates:
+            if paid and demand.open_ended:
+                self._cap(hold, gates, demand)
+            await self._pass(gates, hold.estimate, f"{name[0]}:{name[1]}", hold)
+        return hold
+
+    def _hold(
+        self,
+        admission: Admission,
+        deployment: Deployment,
+        account: Account | None,
+        demand: Demand,
+        name: tuple[str, int],
+        bound: int,
+    ) -> Hold:
+        estimate = admission.estimate
+        price = deployment.price
+        assert price is not None
+        return Hold(
+            deployment,
+            account,
+            price,
+            *name,
+            Counts(estimate.input_tokens, estimate.output_tokens, bound),
+            min(bound, pricing.expected(price, demand)) if bound else 0,
+            (),
+        )
+
+    def _gates_of_candidate(
+        self, caller: Caller, deployment: Deployment, account: Account | None, *, paid: bool
+    ) -> tuple[Gate, ...]:
+        if not self._of_candidates:
+            return ()
+        who = caller.principal
+        at = (
+            *(who.id, who.user, who.team, caller.role, deployment.id),
+            *(account.id if account is not None else None, "paid" if paid else None),
+        )
+        gates = self._candidate_gates.get(at)
+        if gates is None:
+            if len(self._candidate_gates) >= MOST_SUBJECTS:
+                self._candidate_gates.clear()
+            subject = subject_of(caller.subject(), deployment, account)
+            gates = tuple(
+                gate
+                for gate in self._gates_for(self._of_candidates, subject)
+                if paid or gate.limit.measure is not Measure.MONEY
+            )
+            self._candidate_gates[at] = gates
+        return gates
+
+    def _cap(self, hold: Hold, gates: Iterable[Gate], demand: Demand) -> None:
+        """Where the rest of a budget is smaller than the longest answer, ask for a shorter one."""
+        now = self.now()
+        rooms = [gate.room(now) for gate in gates if gate.limit.measure is Measure.MONEY]
+        if not rooms or min(rooms) >= hold.estimate.money:
+            return
+        tokens = pricing.fitting(hold.price, demand, min(rooms))
+        if tokens is None or tokens < LEAST_CAP:
+            return
+        bound = pricing.bound(hold.price, demand.capped(tokens))
+        assert bound is not None
+        hold.cap = tokens
+        hold.estimate = Counts(hold.estimate.input_tokens, hold.estimate.output_tokens, bound)
+        hold.expected = min(hold.expected, bound)
+
+    @property
+    def objection(self) -> Callable[[Deployment], Reason | None] | None:
+        """What the switch `paid off` has against candidates; None: it is not set."""
+        return _costs if self.paused is not None else None
+
+    # -- what people see -------------------------------------------------------------------------------
+
+    def now(self) -> Now:
+        return Now(self._means.clock(), self._means.wall())
+
+    def room_of(self, admission: Admission) -> dict[Measure, tuple[int, int, float]]:
+        """For the rate-limit headers: measure -> (ceiling, left, seconds until it is whole again)."""
+        found: dict[Measure, tuple[int, int, float]] = {}
+        now = self.now()
+        for taken in admission.taken:
+            gate = taken.gate
+            measure = gate.limit.measure
+            left = gate.room(now)
+            if measure not in found or left < found[measure][1]:
+                found[measure] = (gate.limit.ceiling, left, gate.level(now).frees_in or 0.0)
+        return found
+
+    def levels(self) -> Iterator[dict[str, Any]]:
+        """All limits and how far each is used, as this gateway knows it."""
+        now = self.now()
+        by_limit: dict[str, list[Gate]] = {}
+        for gate in self._gates.values():
+            by_limit.setdefault(gate.limit.id, []).append(gate)
+        for limit in self._limits:
+            fresh = [] if limit.scope.counts_apart else [self._make(limit, limit.id)]
+            gates = by_limit.get(limit.id, fresh)
+            for gate in gates:
+                level = gate.level(now)
+                yield {
+                    "id": limit.id,
+                    "counter": gate.key,
+                    "used": level.used,
+                    "held": level.held,
+                    "ceiling": limit.ceiling,
+                    "frees_in_s": level.frees_in,
+                    "refusals": self.refusals.get(limit.id, 0),
+                }
+
+    async def renew(self) -> None:
+        """Renew leases of places; call it every `RENEW_EVERY` seconds."""
+        now = self.now()
+        for gate in list(self._gates.values()):
+            if isinstance(gate, Parallel):
+                await gate.renew(now)
+            elif isinstance(gate, Lasting) and self._means.store.lost != self._lost:
+                gate.forget()
+        self._lost = self._means.store.lost
+
+    def _spent(self, gate: Lasting, before: int, after: int) -> None:
+        """Something was spent: tell which thresholds it passed."""
+        limit = gate.limit
+        if limit.measure is not Measure.MONEY or not limit.ceiling:
+            return
+        for share in self.thresholds:
+            mark = round(limit.ceiling * share)
+            if before < mark <= after:
+                event = "budget_spent" if share >= 1 else "budget_threshold"
+                self._means.report(
+                    event,
+                    "warning",
+                    limit=limit.title,
+                    counter=gate.key,
+                    at=f"{share:.0%}",
+                    spent_nano_usd=after,
+                    ceiling_nano_usd=limit.ceiling,
+                    until=gate.end,
+                )
+
+
+_TOKENS: Final = frozenset({Measure.INPUT_TOKENS, Measure.OUTPUT_TOKENS, Measure.TOKENS})
+RENEW_EVERY: Final = RENEW
+
+
+def thresholds(settings: Settings) -> tuple[float, ...]:
+    """Shares of a budget at which it is told of, as the file's alerts say."""
+    found = [one.get("at") for one in settings.alerts if one.get("when") == "budget"]
+    return tuple(units.share(at) for at in found if at is not None)
+
+
+def price_is_free(deployment: Deployment) -> bool:
+    """Whether it never costs money: machines of ours, and providers whose every price is 0."""
+    price = deployment.price
+    return price is not None and price.free
+
+
+def _costs(candidate: Deployment) -> Reason | None:
+    return None if price_is_free(candidate) else Reason.PAID_OFF
+
+
+def denial(gate: Gate, short: Short) -> Denied:
+    """Why a limit stands against it, in words."""
+    limit = gate.limit
+    if short.unavailable:
+        return Denied(
+            "ledger_unavailable", "the database does not answer, so nothing may cost money", wait=short.wait
+        )
+    quota = limit.origin == "quota"
+    return Denied(
+        "quota_exhausted" if quota else "limit_reached",
+        f"the limit is reached: {limit.title}",
+        limit=limit,
+        wait=short.wait,
+        of_account=any(kind == "account" for kind, _ in limit.scope.parts),
+    )
