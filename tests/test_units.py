@@ -108,6 +108,7 @@ def test_money_is_exact():
         ("100 EUR", "currency"),
         ("0.0000000001 USD", "nano"),
         ("$100", "cannot be read"),
+        ("1000000000.1 USD", "more than can be counted; write at most 1000000000"),
     ],
 )
 def test_wrong_money(written, reason):

@@ -20,6 +20,8 @@ from zoneinfo import ZoneInfo
 
 NANO_PER_USD: Final = 1_000_000_000
 PER_MILLION: Final = 1_000_000
+LARGEST: Final = 1_000_000_000 * NANO_PER_USD
+"""A billion: sums of such amounts still fit into a column of the database."""
 
 _SECONDS: Final = {
     "d": Decimal(86_400),
@@ -166,7 +168,10 @@ def amount(value: Any) -> Amount:
     if not match:
         raise _wrong(text, expected)
     number, currency = match.groups()
-    return Amount(_nano(number, text), currency)
+    nano = _nano(number, text)
+    if nano > LARGEST:
+        raise ValueError(f"{text!r} is more than can be counted; write at most {LARGEST // NANO_PER_USD}")
+    return Amount(nano, currency)
 
 
 def money(value: Any) -> int:

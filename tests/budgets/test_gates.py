@@ -75,8 +75,10 @@ def test_a_settlement_corrects_once() -> None:
 def test_a_gate_after_a_reload_goes_on_where_it_stood() -> None:
     gate = Rolling(rolling(10), "r")
     gate.take(10, at(0), "x")
-    gate.revise(rolling(20))
-    assert gate.short(20, at(0)) is not None
+    gate.revise(rolling(12), at(0))
+    assert gate.room(at(0)) == 2
+    gate.revise(rolling(4), at(0))
+    assert gate.room(at(0)) == 0
 
 
 @pytest.mark.asyncio

@@ -91,7 +91,7 @@ class Gate(Protocol):
         """Find out, or bring in, what `short` did not know. Never raises because of others."""
         ...
 
-    def revise(self, limit: Limit) -> None:
+    def revise(self, limit: Limit, now: Now) -> None:
         """The same limit with another ceiling: what counts goes on counting."""
         ...
 

@@ -79,8 +79,9 @@ class Lasting:
         self._down = False
         self._asking: asyncio.Future[None] | None = None
 
-    def revise(self, limit: Limit) -> None:
+    def revise(self, limit: Limit, now: Now) -> None:
         """The same limit with another ceiling: what counts goes on counting."""
+        del now
         self.limit = limit
         self._denied_until = 0.0
 

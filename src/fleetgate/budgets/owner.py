@@ -86,14 +86,35 @@ class Paused:
     why: str = ""
 
 
+class Index:
+    """Limits, found by the key that they name: there may be as many as there are keys."""
+
+    def __init__(self, limits: Iterable[Limit]) -> None:
+        self._of_key: dict[str, list[Limit]] = {}
+        self._others: list[Limit] = []
+        for limit in limits:
+            key = dict(limit.scope.parts).get("key")
+            exact = key is not None and "*" not in key
+            (self._of_key.setdefault(key, []) if exact and key else self._others).append(limit)
+
+    def __bool__(self) -> bool:
+        return bool(self._of_key or self._others)
+
+    def near(self, subject: Mapping[str, str | None]) -> Iterator[Limit]:
+        """Those that may concern a subject."""
+        yield from self._others
+        for name in {subject.get("key"), subject.get("alias")} - {None}:
+            yield from self._of_key.get(name or "", ())
+
+
 class Budgets:
     """Admits, authorises, settles."""
 
     def __init__(self, means: Means) -> None:
         self._means = means
         self._limits: tuple[Limit, ...] = ()
-        self._of_callers: tuple[Limit, ...] = ()
-        self._of_candidates: tuple[Limit, ...] = ()
+        self._of_callers = Index(())
+        self._of_candidates = Index(())
         self._gates: dict[str, Gate] = {}
         self._caller_gates: dict[tuple[str | None, ...], tuple[Gate, ...]] = {}
         self._candidate_gates: dict[tuple[str | None, ...], tuple[Gate, ...]] = {}
@@ -114,21 +135,20 @@ class Budgets:
     def configure(self, limits: Sequence[Limit], thresholds: Iterable[float] = ()) -> None:
         """Put limits into effect. What counts at a limit that stays goes on counting."""
         self._limits = tuple(limits)
-        self._of_callers = tuple(
-            one for one in limits if one.scope.caller_only and one.measure is not Measure.MONEY
-        )
-        callers = set(self._of_callers)
-        self._of_candidates = tuple(one for one in limits if one not in callers)
+        of_callers = [one for one in limits if one.scope.caller_only and one.measure is not Measure.MONEY]
+        callers = set(of_callers)
+        self._of_callers = Index(of_callers)
+        self._of_candidates = Index(one for one in limits if one not in callers)
         self.thresholds = tuple(sorted({*thresholds, 1.0}))
         before, self._gates = self._gates, {}
         self._caller_gates.clear()
         self._candidate_gates.clear()
-        known = {limit.id: limit for limit in limits}
+        known, now = {limit.id: limit for limit in limits}, self.now()
         for key, gate in before.items():
             limit = known.get(gate.limit.id)
             if limit is not None:
                 self._gates[key] = gate
-                gate.revise(limit)
+                gate.revise(limit, now)
 
     def _make(self, limit: Limit, key: str) -> Gate:
         means = self._means
@@ -138,10 +158,10 @@ class Budgets:
             return Lasting(limit, key, means.store, alone=means.alone, on_spent=self._spent)
         return Rolling(limit, key, means.shared)
 
-    def _gates_for(self, limits: Iterable[Limit], subject: Mapping[str, str | None]) -> Iterator[Gate]:
+    def _gates_for(self, limits: Index, subject: Mapping[str, str | None]) -> Iterator[Gate]:
         alias = subject.get("alias")
         by_alias = {**subject, "key": alias} if alias else None
-        for limit in limits:
+        for limit in limits.near(subject):
             if limit.scope.matches(subject) or (by_alias and limit.scope.matches(by_alias)):
                 key = limit.counter(subject)
                 gate = self._gates.get(key)

@@ -53,8 +53,9 @@ class Parallel:
         self._places = 0
         self._leased_until = self._full_until = self._local_until = 0.0
 
-    def revise(self, limit: Limit) -> None:
+    def revise(self, limit: Limit, now: Now) -> None:
         """The same limit with another ceiling: what counts goes on counting."""
+        del now
         self.limit = limit
 
     def short(self, amount: int, now: Now) -> Short | None:

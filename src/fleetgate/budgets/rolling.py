@@ -15,7 +15,7 @@ from fleetgate.shared.port import Rate, SharedDown
 
 if TYPE_CHECKING:
     from fleetgate.domain import Booking
-    from fleetgate.limits import Limit
+    from fleetgate.limits import Limit, Mark
     from fleetgate.shared.port import SharedState
 
 CHUNK: Final = 20
@@ -54,8 +54,12 @@ class Rolling:
         self._empty_until = 0.0
         self._local_until = 0.0
 
-    def revise(self, limit: Limit) -> None:
+    def revise(self, limit: Limit, now: Now) -> None:
         """The same limit with another ceiling: what counts goes on counting."""
+        used = self._burst - self.room(now) if self._shared is None else 0
+        if (limit.rate, limit.at_once) != (self.limit.rate, self._burst) and used:
+            self._bucket = Bucket()
+            self._bucket.take(limit.rate, self._period, limit.at_once, used, now.clock)
         self.limit = limit
         self._burst = limit.at_once
 
@@ -76,11 +80,12 @@ class Rolling:
 
     def take(self, amount: int, now: Now, name: str) -> RollingTaken:
         del name
+        mark = None
         if self._shared is None or now.clock < self._local_until:
-            self._bucket.take(self.limit.rate, self._period, self._burst, amount, now.clock)
+            mark = self._bucket.take(self.limit.rate, self._period, self._burst, amount, now.clock)
         else:
             self._stock = self._left(now) - amount
-        return RollingTaken(self, amount)
+        return RollingTaken(self, amount, mark)
 
     async def fetch(self, amount: int, now: Now) -> None:
         shared = self._shared
@@ -112,9 +117,9 @@ class Rolling:
         used = max(0, self.limit.largest - self.room(now))
         return Level(used, 0, self._bucket.full_in(self.limit.rate, now.clock))
 
-    def correct(self, delta: int, now: Now) -> None:
-        if self._shared is None or now.clock < self._local_until:
-            self._bucket.correct(self.limit.rate, self._period, delta, now.clock)
+    def correct(self, delta: int, mark: Mark | None, now: Now) -> None:
+        if mark is not None:
+            self._bucket.correct(self.limit.rate, self._period, delta, now.clock, mark)
         else:
             self._stock = min(self._burst, self._stock - delta)
 
@@ -128,10 +133,11 @@ class Rolling:
 class RollingTaken:
     """Units taken from a bucket."""
 
-    __slots__ = ("_amount", "gate")
+    __slots__ = ("_amount", "_mark", "gate")
 
-    def __init__(self, gate: Rolling, amount: int) -> None:
+    def __init__(self, gate: Rolling, amount: int, mark: Mark | None) -> None:
         self.gate = gate
+        self._mark = mark
         self._amount: int | None = amount
 
     def hold(self) -> Booking | None:
@@ -140,5 +146,5 @@ class RollingTaken:
     def settle(self, actual: int, now: Now) -> Booking | None:
         amount, self._amount = self._amount, None
         if amount is not None and actual != amount:
-            self.gate.correct(actual - amount, now)
+            self.gate.correct(actual - amount, self._mark, now)
         return None

@@ -88,10 +88,15 @@ def _is_number(text: str) -> bool:
 
 
 def _password(where: Locator, path: Path, positions: Positions) -> Iterator[Finding]:
-    """A password that everybody knows; one written out has been found in the text already."""
-    if where.kind != "literal" and known_password_in_url(where.reveal()):
-        hint = "choose one that nobody can guess"
-        yield finding("error", positions.at(path), path, "a well-known password", hint)
+    """A password that everybody knows, or one written out; those that are both were found in the text."""
+    known = known_password_in_url(where.reveal())
+    if where.kind != "literal":
+        if known:
+            hint = "choose one that nobody can guess"
+            yield finding("error", positions.at(path), path, "a well-known password", hint)
+    elif where.password and not known and not is_placeholder(where.reveal()):
+        hint = 'write "${NAME}" for the whole address and keep the secret out of this file'
+        yield finding("warning", positions.at(path), path, "a password is written out here", hint)
 
 
 def _unresolved(where: Locator, path: Path, positions: Positions) -> Finding:

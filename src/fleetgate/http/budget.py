@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 from fleetgate.http import forms
 from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
-from fleetgate.keys.changes import moment
+from fleetgate.keys.changes import moment, unavailable
 from fleetgate.limits import Measure
-from fleetgate.store import ledger
+from fleetgate.store.failures import StoreError
 from fleetgate.store.retention import full_check
 
 if TYPE_CHECKING:
@@ -35,7 +35,10 @@ def rows(budgets: Budgets, switch: Switch, store: Store) -> Iterator[Row]:
         await call.json({"paid_off": None})
 
     async def check(call: Call) -> None:
-        findings = await full_check(store, (ledger.check,))
+        try:
+            findings = await full_check(store)
+        except StoreError as error:
+            raise unavailable(error) from error
         await call.json({"ok": not findings, "findings": findings})
 
     at = "/admin/api/budget"

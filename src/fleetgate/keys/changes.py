@@ -42,7 +42,7 @@ async def change(store: Store, act: Callable[[Connection], Found]) -> Found:
     try:
         return await store.change(act, PATIENCE)
     except StoreError as error:
-        raise _down(error) from error
+        raise unavailable(error) from error
 
 
 async def read(store: Store, look: Callable[[Connection], Found]) -> Found:
@@ -50,7 +50,7 @@ async def read(store: Store, look: Callable[[Connection], Found]) -> Found:
     try:
         return await asyncio.to_thread(store.ask, look)
     except StoreError as error:
-        raise _down(error) from error
+        raise unavailable(error) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,8 @@ def moment(at: int | None) -> str | None:
     return datetime.fromtimestamp(at // 1000, UTC).isoformat().replace("+00:00", "Z")
 
 
-def _down(error: StoreError) -> Refused:
+def unavailable(error: StoreError) -> Refused:
+    """What a caller is told when the database does not answer."""
     return Refused(
         503,
         "database_unavailable",

@@ -11,6 +11,7 @@ import difflib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from fleetgate.litellm_config.cost_keys import is_price
 from fleetgate.litellm_config.source import IGNORED, NOT_YET
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def check(section: Section, known: Known) -> None:
                 section.source.once(("later", key), "note", path, NOT_YET, IGNORED)
         elif key in known.idle:
             section.source.once(("idle", key), "note", path, "has no effect", WHY_IDLE.get(key, NO_EFFECT))
-        elif known is not INFO:
+        elif known is not INFO and not (known is PARAMS and is_price(key)):
             _unknown(section, key, known)
 
 
@@ -212,6 +213,6 @@ def check_params(section: Section) -> None:
     """`litellm_params` forward what is not theirs; that has no effect yet."""
     check(section, PARAMS)
     for key in section.held:
-        if key not in PARAMS.all and not _near(key, PARAMS):
+        if key not in PARAMS.all and not is_price(key) and not _near(key, PARAMS):
             hint = "it is not sent upstream"
             section.source.once(("forward", key), "note", section.at(key), f"{key} is {NOT_YET}", hint)

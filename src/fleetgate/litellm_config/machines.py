@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.config.providers import PROVIDERS
+from fleetgate.litellm_config import money
 from fleetgate.litellm_config.native import duration
 from fleetgate.litellm_config.prefixes import NO_KEY
 
@@ -133,7 +134,11 @@ class _Builder:
         tree["models"] = []
         for index, (model, same) in enumerate(models.items()):
             self.machines.origins[*here, "models", index] = same[0].params.at("model")
-            tree["models"].append(_model(model, same, shared=same[0].spot in self.spaces))
+            written = _model(model, same, shared=same[0].spot in self.spaces)
+            price = next(filter(None, map(money.price, same)), {})
+            if price and not (same[0].spot.host and money.is_nothing(price)):  # own machines are free anyway
+                written["price"] = price
+            tree["models"].append(written)
 
     def _keys(self, tree: dict[str, Any], members: list[Entry], here: Path) -> None:
         """`key:`, or `keys:` where entries differ in it. A provider without one has its usual variable."""

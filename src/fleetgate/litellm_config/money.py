@@ -1,4 +1,4 @@
-"""Prices, budgets and the answer cache of a LiteLLM file in our form.
+"""Prices, limits, budgets and the answer cache of a LiteLLM file in our form.
 
 LiteLLM writes dollars for one token; we write dollars for a million, rounded up to the nano-dollar. Its
 budgets have windows of any length, ours those of the calendar: where a length has none, the next longer
@@ -12,7 +12,9 @@ from decimal import ROUND_CEILING, Decimal
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate.litellm_config.cost_keys import OTHERS, TIER, TIERED, TOKENS
 from fleetgate.litellm_config.native import duration
+from fleetgate.litellm_config.prefixes import PREFIXES
 from fleetgate.litellm_config.source import IGNORED
 
 if TYPE_CHECKING:
@@ -25,30 +27,6 @@ if TYPE_CHECKING:
 Written = tuple[dict[str, Any], "Path"]
 """a limit in our form, and where it came from"""
 
-_TOKENS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "input_cost_per_token": "input",
-        "output_cost_per_token": "output",
-        "cache_read_input_token_cost": "cached_input",
-        "cache_creation_input_token_cost": "cache_write",
-        "input_cost_per_audio_token": "audio_input",
-        "output_cost_per_audio_token": "audio_output",
-    }
-)
-_TIER: Final = re.compile(r"(.+)_above_([1-9][0-9]{0,5})k_tokens")
-_TIERED: Final = ("input", "output", "cached_input", "cache_write")
-_SOUND: Final = frozenset({"audio_transcription", "audio_speech"})
-_OTHERS: Final[Mapping[str, tuple[str, str, frozenset[str]]]] = MappingProxyType(
-    {
-        "output_cost_per_image": ("image", "USD/image", frozenset({"image_generation"})),
-        "input_cost_per_image": ("image", "USD/image", frozenset({"image_generation"})),
-        "input_cost_per_second": ("second", "USD/s", _SOUND),
-        "output_cost_per_second": ("second", "USD/s", _SOUND),
-        "input_cost_per_character": ("character", "USD/char", _SOUND),
-        "input_cost_per_query": ("request", "USD", frozenset({"rerank"})),
-    }
-)
-"""key -> our key, its unit, and the modes for which both mean the same"""
 _DEAREST: Final = 1_000.0
 """Dollars for one unit beyond which a price is a mistake."""
 _LARGEST: Final = 1e9
@@ -60,13 +38,8 @@ _SECONDS: Final[Mapping[str, int]] = MappingProxyType(
     {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 7 * 86_400, "mo": 30 * 86_400}
 )
 _WINDOWS: Final = ((1, "second"), (60, "minute"), (3_600, "hour"), (86_400, "day"), (31 * 86_400, "month"))
+_TTL: Final = ("ttl", "default_in_memory_ttl", "default_in_redis_ttl")
 _MONTHS: Final = range(28 * 86_400, 31 * 86_400 + 1)
-
-
-def is_price(key: str) -> bool:
-    """Whether a key is a price that is read here."""
-    found = _TIER.fullmatch(key)
-    return key in _OTHERS or key in _TOKENS or (found is not None and _TOKENS.get(found[1]) in _TIERED)
 
 
 def price(entry: Entry) -> dict[str, Any]:
@@ -75,22 +48,27 @@ def price(entry: Entry) -> dict[str, Any]:
     tree: dict[str, Any] = {}
     tiers: dict[int, dict[str, Any]] = {}
     for key in held.held:
-        tier = _TIER.fullmatch(key)
-        name = _TOKENS.get(tier[1] if tier else key)
-        if name is not None and (tier is None or name in _TIERED):
+        tier = TIER.fullmatch(key)
+        name = TOKENS.get(tier[1] if tier else key)
+        if name is not None and (tier is None or name in TIERED):
             number = _cost(held, key)
             if number is not None:
                 into = tree if tier is None else tiers.setdefault(int(tier[2]) * 1_000, {})
                 into[name] = f"{_text(number * 1_000_000)} USD/Mtok"
-        elif key in _OTHERS:
+        elif key in OTHERS:
             _other(held, key, entry, tree)
     if tiers and tree:
         tree["tiers"] = [{"above": above, **tiers[above]} for above in sorted(tiers)]
     return tree
 
 
+def is_nothing(price: Mapping[str, Any]) -> bool:
+    """Whether all that it states is zero."""
+    return "tiers" not in price and all(str(one).startswith("0 ") for one in price.values())
+
+
 def _other(held: Section, key: str, entry: Entry, tree: dict[str, Any]) -> None:
-    name, unit, modes = _OTHERS[key]
+    name, unit, modes = OTHERS[key]
     number = _cost(held, key)
     if not number:
         return
@@ -116,7 +94,89 @@ def _text(number: Decimal) -> str:
     return text.rstrip("0").rstrip(".")
 
 
-def budget(section: Section, scope: Any, keys: tuple[str, str], *, none: bool = False) -> Iterator[Written]:
+_PER_KEY: Final = (
+    ("rpm", "requests", "minute"),
+    ("tpm", "tokens", "minute"),
+    ("itpm", "input_tokens", "minute"),
+    ("otpm", "output_tokens", "minute"),
+    ("rpd", "requests", "day"),
+    ("tpd", "tokens", "day"),
+)
+_CLOCK: Final = re.compile(r"([01]?[0-9]|2[0-3]):([0-5][0-9])")
+
+
+def limits(found: list[Entry], ids: Mapping[Path, str], both: Section, root: Section) -> Iterator[Written]:
+    """Everything that bounds something. Entries of one deployment with keys of their own add up."""
+    usual = both.whole("default_max_parallel_requests")
+    sums: dict[tuple[str, str, str], dict[str, float]] = {}
+    origins: dict[tuple[str, str, str], Path] = {}
+    for entry in found:
+        deployment, params = ids[entry.path], entry.params
+        bounds = [(key, measure, per, params.whole(key)) for key, measure, per in _PER_KEY]
+        parallel = params.whole("max_parallel_requests") or usual
+        for key, measure, per, ceiling in (*bounds, ("max_parallel_requests", "parallel", "", parallel)):
+            if ceiling:
+                reset = _reset(params) if per == "day" else ""
+                mark = (deployment, measure, f"{per} {reset}".strip())
+                by_key = sums.setdefault(mark, {})
+                account = params.secret("api_key")
+                by_key[account] = max(by_key.get(account, 0), ceiling)
+                origins.setdefault(mark, params.at(key))
+    for mark, by_key in sums.items():
+        deployment, measure, window = mark
+        per, _, reset = window.partition(" ")
+        tree: dict[str, Any] = {"scope": {"deployment": deployment}, measure: int(sum(by_key.values()))}
+        yield tree | ({"per": per} if per else {}) | ({"reset": reset} if reset else {}), origins[mark]
+    general, settings = root.section("general_settings"), root.section("litellm_settings")
+    if parallel := general.whole("global_max_parallel_requests"):
+        yield {"scope": "global", "parallel": parallel}, general.at("global_max_parallel_requests")
+    yield from _budgets(found, ids)
+    yield from _provider_budgets(root.section("router_settings"), _names(found, ids))
+    yield from _budget(settings, "global", _BUDGET, none=True)
+
+
+def _reset(params: Section) -> str:
+    """`daily_reset_time`, which is UTC. YAML 1.1 reads 12:30 as 750."""
+    value, at = params.source.resolve(params.get("daily_reset_time"), params.at("daily_reset_time")), ""
+    if value is None:
+        return at
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    text = f"{value // 60:02}:{value % 60:02}" if whole else str(value).strip()
+    found = _CLOCK.fullmatch(text)
+    if found:
+        return f"{int(found[1]):02}:{found[2]} UTC"
+    path = params.at("daily_reset_time")
+    params.source.once(path, "warning", path, "no time of day", "midnight UTC is taken")
+    return ""
+
+
+def _budgets(found: list[Entry], ids: Mapping[Path, str]) -> Iterator[Written]:
+    """Of deployments: each once, though several groups have it."""
+    seen: set[str] = set()
+    for entry in found:
+        if ids[entry.path] not in seen:
+            for written in _budget(entry.params, {"deployment": ids[entry.path]}, _BUDGET):
+                seen.add(ids[entry.path])
+                yield written
+
+
+_BUDGET: Final = ("max_budget", "budget_duration")
+
+
+def _names(found: list[Entry], ids: Mapping[Path, str]) -> dict[str, list[str]]:
+    """LiteLLM's name of a provider -> ours, which are several where its keys differ."""
+    names: dict[str, list[str]] = {}
+    for entry in found:
+        spot = entry.spot
+        if not spot.host and spot.title:
+            ours = ids[entry.path].removesuffix(f"/{spot.model}")
+            titles = {title for title, prefix in PREFIXES.items() if prefix.provider == spot.title}
+            for title in {spot.title, *titles}:
+                names.setdefault(title, []).append(ours)
+    return {title: list(dict.fromkeys(ours)) for title, ours in names.items()}
+
+
+def _budget(section: Section, scope: Any, keys: tuple[str, str], *, none: bool = False) -> Iterator[Written]:
     """A budget as a limit. `keys`: of the amount and of its window; `none`: zero means that there is none."""
     source, (amount_key, window_key) = section.source, keys
     amount, at = section.number(amount_key), section.at(amount_key)
@@ -143,11 +203,13 @@ def _window(text: str, at: Path, source: Source) -> str:
     if length != seconds:
         longer = seconds > length
         hint = "which lets more be spent" if longer else "which is stricter"
-        source.once(("window", at), "warning", at, f"there are no windows of {text}", f"a {per} is taken, {hint}")
+        source.once(
+            ("window", at), "warning", at, f"there are no windows of {text}", f"a {per} is taken, {hint}"
+        )
     return per
 
 
-def provider_budgets(router: Section, names: Mapping[str, list[str]]) -> Iterator[Written]:
+def _provider_budgets(router: Section, names: Mapping[str, list[str]]) -> Iterator[Written]:
     """`provider_budget_config`; `names`: LiteLLM's name of a provider -> ours."""
     source, held = router.source, router.section("provider_budget_config")
     for title, (value, path) in held.held.items():
@@ -161,7 +223,7 @@ def provider_budgets(router: Section, names: Mapping[str, list[str]]) -> Iterato
         amount = "budget_limit" if section.has("budget_limit") else "max_budget"
         window = "time_period" if section.has("time_period") else "budget_duration"
         for name in ours:
-            yield from budget(section, {"provider": name}, (amount, window))
+            yield from _budget(section, {"provider": name}, (amount, window))
 
 
 def cache(settings: Section) -> dict[str, Any] | None:
@@ -182,11 +244,10 @@ def cache(settings: Section) -> dict[str, Any] | None:
     seconds = next((found for key in _TTL if (found := params.number(key))), None)
     if seconds:
         tree["ttl"] = duration(seconds)
-    source.say("note", settings.at("cache"), "each key has a cache of its own", "in memory, or as shared_state says")
+    source.say(
+        "note", settings.at("cache"), "each key has a cache of its own", "in memory, or as shared_state says"
+    )
     for key in params.held:
         if key not in {"type", "mode", *_TTL}:
             source.once(("cache", key), "note", params.at(key), f"{key} has no effect", IGNORED)
     return tree
-
-
-_TTL: Final = ("ttl", "default_in_memory_ttl", "default_in_redis_ttl")

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fleetgate.config.environment import MASTER_KEY
 from fleetgate.config.findings import Document
-from fleetgate.litellm_config import access, keys, machines
+from fleetgate.litellm_config import access, keys, machines, money
 from fleetgate.litellm_config.entries import Entry, entries
 from fleetgate.litellm_config.groups import Groups
 from fleetgate.litellm_config.native import Native, duration
 from fleetgate.litellm_config.source import NOT_YET, Section, Source
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Mapping
 
     from fleetgate.config.findings import Path
 
@@ -56,6 +56,9 @@ def convert(document: Document, environ: Mapping[str, str]) -> Document:
     native.came_from(("gateway",), root.at("model_list"))
     master = access.read(native, source, root)
     _health(native, both, general)
+    kept = money.cache(settings)
+    if kept is not None:
+        native.put(("cache",), kept, settings.at("cache"))
     shuffle = _routing(native, router)
     _models(native, root, both, shuffle=shuffle)
     own = {MASTER_KEY: master} if master else {}
@@ -127,9 +130,11 @@ def _models(native: Native, root: Section, both: Section, *, shuffle: bool) -> N
         native.put((name,), tree, root.at("model_list"))
     groups = Groups(source, both, members, built.ids, aliases, lost=lost, shuffle=shuffle)
     _roles(native, root, both, groups)
-    limits = [*_limits(found, built.ids, both, root.section("general_settings"))]
+    limits = [*money.limits(found, built.ids, both, root)]
     if limits:
         native.put(("limits",), [tree for tree, _ in limits], limits[0][1])
+        for index, (_, origin) in enumerate(limits):
+            native.came_from(("limits", index), origin)
 
 
 def _roles(native: Native, root: Section, both: Section, groups: Groups) -> None:
@@ -172,19 +177,3 @@ def _aliases(both: Section, groups: Collection[str]) -> dict[str, str]:
                 source.say("warning", path, f"a group is called {alias} too", "the alias wins, as in LiteLLM")
             found[alias] = target
     return found
-
-
-def _limits(
-    found: list[Entry], ids: Mapping[Path, str], both: Section, general: Section
-) -> Iterator[tuple[dict[str, Any], Path]]:
-    """Hard limits, each with its origin. Our form accepts them; they are not yet in effect."""
-    usual = both.whole("default_max_parallel_requests")
-    for entry in found:
-        scope, params = {"deployment": ids[entry.path]}, entry.params
-        for key, measure in (("rpm", "requests"), ("tpm", "tokens")):
-            if ceiling := params.whole(key):
-                yield {"scope": scope, measure: ceiling, "per": "minute"}, params.at(key)
-        if parallel := params.whole("max_parallel_requests") or usual:
-            yield {"scope": scope, "parallel": parallel}, params.at("max_parallel_requests")
-    if parallel := general.whole("global_max_parallel_requests"):
-        yield {"scope": "global", "parallel": parallel}, general.at("global_max_parallel_requests")
