@@ -19,7 +19,7 @@ from fleetgate.config import declaration
 from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.schema import Settings
 from fleetgate.errors import TABLE, Row
-from fleetgate.http import admin, health, inference, keys, limits, providers
+from fleetgate.http import admin, cache, health, inference, keys, limits, providers
 from fleetgate.http.status import Status
 
 if TYPE_CHECKING:
@@ -176,6 +176,7 @@ def routes() -> str:
         *keys.rows(nobody, nobody, nobody),
         *limits.rows(nobody, nobody),
         *providers.rows(nobody),
+        *cache.rows(nobody, nobody, nobody),
     ]
     templates = {(row.method, row.template) for row in rows}
     lines = []

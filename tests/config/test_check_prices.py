@@ -79,6 +79,17 @@ def test_prices_with_something_wrong(price, found):
     assert found in only
 
 
+def test_prices_of_providers_and_of_own_machines_are_checked_too():
+    text = """\
+providers: {house: {kind: openai, url: "https://llm.example.net/v1", price: {input: 1 USD/Mtok}}}
+nodes: {box: {engines: [{kind: vllm, models: [{id: m, price: {input: 1 USD/Mtok}}]}]}}
+"""
+    assert [one.path for one in load(text, {}).findings if "output has no price" in one.message] == [
+        "providers.house.price",
+        "nodes.box.engines[0].models[0].price",
+    ]
+
+
 def test_embeddings_need_no_price_of_output():
     assert findings("{input: 1 USD/Mtok}", does="embed") == []
 

@@ -456,6 +456,9 @@ async def test_a_quota_for_each_key_of_a_provider_goes_through_them_and_then_on(
             assert (len(a.requests), len(b.requests)) == (4, 2)
             used = [(await g.entry(turn)).attempts[0].account for turn in range(1, 5)]
             assert sorted(used) == ["p/1", "p/1", "p/2", "p/2"]
+            plan = (await g.get("/admin/api/explain?model=r")).json()
+            refused = plan["steps"][0]["candidates"][0]
+            assert refused["reason"] == "quota", refused
             await sums_are_right(g)
         async with running_gateway(blocks, tmp_path, {"KEY2": "provider-key-2"}) as g:
             assert (await g.chat("r")).status == 200
@@ -473,3 +476,17 @@ async def test_limits_of_a_reload_go_on_counting(tmp_path):
         g.config.write_text(raised, encoding="utf-8")
         assert (await g.post("/admin/api/reload", {})).json()["applied"]
         assert [(await g.chat("m")).status for _ in range(2)] == [200, 429]
+
+
+async def test_a_providers_own_price_is_for_models_that_nobody_else_prices(tmp_path):
+    async with openai_engine(respond_json(200, answer("hi"))) as a:
+        models = [{"name": "m"}, {"name": "n", "price": PRICE}]
+        written = {"p": provider(a, models=models, price={"ceiling": "0 USD"})}
+        async with running_gateway(settings(providers=written, limits=[budget("1 USD")]), tmp_path) as g:
+            assert (await g.chat("m")).status == 200
+            assert (await g.chat("n")).status == 200
+            unknown, known = (await g.entry(1)).attempts[0], (await g.entry(2)).attempts[0]
+            assert unknown.cost is None  # let through, and still nobody knows: it is not zero
+            assert (await g.entry(1)).cost_unknown
+            assert known.cost == COST
+            assert await spent(g) == (COST, 0)

@@ -17,7 +17,7 @@ from fleetgate.budgets.holds import Admission, Caller, Counts, Hold, subject_of
 from fleetgate.budgets.lasting import Lasting
 from fleetgate.budgets.parallel import RENEW, Parallel
 from fleetgate.budgets.rolling import Rolling
-from fleetgate.limits import Limit, Measure, Then
+from fleetgate.limits import QUOTA, Limit, Measure, Then
 from fleetgate.routing.availability import Reason
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ class Budgets:
         self._limits: tuple[Limit, ...] = ()
         self._of_callers = Index(())
         self._of_candidates = Index(())
+        self._quotas = Index(())
         self._gates: dict[str, Gate] = {}
         self._caller_gates: dict[tuple[str | None, ...], tuple[Gate, ...]] = {}
         self._candidate_gates: dict[tuple[str | None, ...], tuple[Gate, ...]] = {}
@@ -139,6 +140,7 @@ class Budgets:
         callers = set(of_callers)
         self._of_callers = Index(of_callers)
         self._of_candidates = Index(one for one in limits if one not in callers)
+        self._quotas = Index(one for one in limits if one.origin == QUOTA and one.lasting)
         self.thresholds = tuple(sorted({*thresholds, 1.0}))
         before, self._gates = self._gates, {}
         self._caller_gates.clear()
@@ -327,8 +329,21 @@ class Budgets:
 
     @property
     def objection(self) -> Callable[[Deployment], Reason | None] | None:
-        """What the switch `paid off` has against candidates; None: it is not set."""
-        return _costs if self.paused is not None else None
+        """What stands against candidates for everybody: the switch, quotas with nothing left."""
+        return self._object_to if self.paused is not None or self._quotas else None
+
+    def _object_to(self, candidate: Deployment) -> Reason | None:
+        if self.paused is not None and not price_is_free(candidate):
+            return Reason.PAID_OFF
+        if candidate.local or not self._quotas:
+            return None
+        now = self.now()
+        out = all(self._used_up(candidate, account, now) for account in candidate.engine.accounts)
+        return Reason.QUOTA if out else None
+
+    def _used_up(self, candidate: Deployment, account: Account, now: Now) -> bool:
+        subject = subject_of({}, candidate, account)
+        return any(gate.room(now) <= 0 for gate in self._gates_for(self._quotas, subject))
 
     # -- what people see -------------------------------------------------------------------------------
 
@@ -413,10 +428,6 @@ def price_is_free(deployment: Deployment) -> bool:
     """Whether it never costs money: machines of ours, and providers whose every price is 0."""
     price = deployment.price
     return price is not None and price.free
-
-
-def _costs(candidate: Deployment) -> Reason | None:
-    return None if price_is_free(candidate) else Reason.PAID_OFF
 
 
 def denial(gate: Gate, short: Short) -> Denied:

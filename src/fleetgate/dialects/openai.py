@@ -114,7 +114,16 @@ def _is_notable(frame: bytes) -> bool:
 class Stream:
     """Reads one upstream stream: when content begins, how it ended, what it used."""
 
-    __slots__ = ("_choices", "_finished", "_last_usage", "committed", "ended", "frames", "reasons", "strip_usage")
+    __slots__ = (
+        "_choices",
+        "_finished",
+        "_last_usage",
+        "committed",
+        "ended",
+        "frames",
+        "reasons",
+        "strip_usage",
+    )
 
     def __init__(self, *, strip_usage: bool, choices: int = 1) -> None:
         """`choices`: how many answers were asked for."""

@@ -154,7 +154,10 @@ def _own_price(engine: EngineSettings, currency: Currency | None, model: Model, 
 def _provider_price(
     name: str, provider: Provider, currency: Currency | None, model: Model, when: float
 ) -> Price | None:
-    return price_for(name, provider, _entry(provider.models, model), model.id, currency, when)
+    known = price_for(name, provider, _entry(provider.models, model), model.id, currency, when)
+    if known is None and provider.price is not None:
+        return price_of(provider.price, currency)
+    return known
 
 
 def _entry(entries: tuple[ModelEntry, ...] | None, model: Model) -> ModelEntry | None:

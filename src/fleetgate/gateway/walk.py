@@ -189,9 +189,6 @@ class Walk:
         except Denied as denied:
             lease.give_back()
             state.denied = self.denied = denied
-            if denied.code == FailureClass.QUOTA_EXHAUSTED.value:
-                out = AttemptFailed(FailureClass.QUOTA_EXHAUSTED, denied.text, retry_after=denied.wait)
-                self._gateway.fleet.failed(deployment, out, account)
             self._passed_over(state, deployment, account if denied.of_account else None)
             return None
         except BaseException:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from fleetgate.errors import Refused, Source
 from fleetgate.gateway import verdicts
+from fleetgate.gateway.purse import either
 from fleetgate.http.health import summary
 from fleetgate.http.inference import capability_named
 from fleetgate.http.keys import actor
@@ -85,11 +86,11 @@ async def _explain(call: Call, principal: Principal | None) -> None:
     if route is None:
         raise verdicts.unknown_model(name, gateway.names.near(name))
     capability = capability_named(query.get("capability", ""))
-    objection = None
+    objection = gateway.budgets.objection
     if principal is not None:
         if not gateway.permissions.may_ask(principal, route):
             raise verdicts.not_allowed(name)
-        objection = gateway.permissions.objection(principal, route)
+        objection = either(gateway.permissions.objection(principal, route), objection)
     await call.json(explain_route(route, capability, gateway.clock(), gateway.instance, objection))
 
 

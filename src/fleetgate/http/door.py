@@ -115,10 +115,12 @@ class Door:
             self._check_browser(call)
         caller = row.access is Access.CALLER
         presented = presented_key(call.scope["headers"])
-        shut = self._throttle.shut_for(_client(call)[0]) if self._throttle is not None and presented else 0.0
+        throttle = self._throttle
+        shut = throttle.shut_for(_client(call)[0]) if throttle and presented else 0.0
         if shut and not caller:
             raise _too_many(shut)
-        principal = (self._keys.identify_now if final else self._keys.identify)(presented)
+        keys = self._keys
+        principal = keys.identify_now(presented) if final else keys.identify(presented)
         if principal is None and presented is None and caller:
             principal = self._neighbour(call, final=final)
         everybody = self._open and caller
@@ -132,7 +134,7 @@ class Door:
             if everybody:
                 return self._named(ANYBODY, call)
             raise _refuse_kind(row.access)
-        return self._named(principal, call) if caller else principal
+        return self._named(principal, call) if caller and self._user_headers else principal
 
     def _neighbour(self, call: Call, *, final: bool) -> Principal | None:
         """Who asks without a key, as Tailscale knows. Its web pages are kept out as in open mode."""
@@ -152,7 +154,7 @@ class Door:
         return principal
 
     def _refuse_key(self, call: Call, presented: bytes | None) -> Refused:
-        if presented and self._throttle is not None:
+        if presented and self._throttle is not None:  # one that is empty is false
             address = _client(call)[0]
             self._throttle.failed(address, presented)
             if shut := self._throttle.shut_for(address):

@@ -37,6 +37,7 @@ class Throttle:
         self._sources: OrderedDict[str, _Tries] = OrderedDict()
 
     def __len__(self) -> int:
+        """Sources that failed lately: while there are none, nobody need be looked up."""
         return len(self._sources)
 
     def shut_for(self, address: str) -> float:

@@ -48,6 +48,7 @@ class Reason(Enum):
         "the key cannot be confirmed while the database is down: only own machines",
     )
     OVER_LIMIT = ("over_limit", Kind.HARD, "a limit is reached that leaves only own machines")
+    QUOTA = ("quota", Kind.HARD, "the provider's quota is used up until its reset")
     UNPRICED = ("unpriced", Kind.HARD, "nobody knows what it costs: write a `price` for it, or a ceiling")
     PAID_OFF = ("paid_off", Kind.HARD, "everything that costs money is switched off (`fleetgate budget`)")
     COOLING = ("cooling", Kind.EJECTED, "it failed and is cooling")
@@ -87,6 +88,8 @@ def _hard(candidate: Deployment, capability: Capability) -> Reason | None:  # no
         return Reason.UNCONFIGURED
     if candidate.removed:
         return Reason.REMOVED
+    if candidate.price is None:
+        return Reason.UNPRICED
     if does is not None and capability not in does:
         return Reason.NOT_CAPABLE
     if engine.kind.path(capability) is None:
@@ -148,6 +151,7 @@ _STATES: Final = {
     Reason.COOLING: State.COOLING,
     Reason.BENCHED: State.COOLING,
     Reason.LIMITED: State.COOLING,
+    Reason.QUOTA: State.COOLING,
     Reason.PLANNED: State.DOWN,
     Reason.MAINTENANCE: State.DOWN,
     Reason.ASLEEP: State.DOWN,

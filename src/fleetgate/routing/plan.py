@@ -96,9 +96,7 @@ def sort(
             continue
         reason = objection(candidate) if objection is not None else None
         reason = (
-            reason
-            or _filter(step, candidate, space)
-            or reason_against(candidate, capability, now, without)
+            reason or _filter(step, candidate, space) or reason_against(candidate, capability, now, without)
         )
         if reason is None:
             found.ready.append(candidate)

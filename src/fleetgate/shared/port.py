@@ -29,7 +29,10 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What a bucket gave. `retry_after`: seconds until it could give `least`; 0 where it gave some."""
+    """What a bucket gave. `retry_after`: seconds until it could give `least`; 0 where it gave some.
+
+    It is infinite where the bucket never holds that many.
+    """
 
     units: int
     retry_after: float = 0.0
@@ -55,7 +58,8 @@ class SharedState(Protocol):
         """Lease `wanted` places of a room that has `capacity`, instead of what `holder` leased before.
 
         Returns how many it has now, at most `wanted`; other holders keep theirs. A lease that is not
-        renewed within `ttl` seconds is void.
+        renewed within `ttl` seconds is void. After `SharedDown` it is unknown whether the new lease or
+        the one before is in force: count on the smaller one.
         """
         ...
 
