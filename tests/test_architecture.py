@@ -78,7 +78,8 @@ MAY_IMPORT: Final[Mapping[str, tuple[str, ...]]] = {
     # surfaces: parse, call, render
     "http": (*WORDS, *DECISIONS, *EDGES, *OWNERS, "gateway"),
     # assembly and entry
-    "app": (*WORDS, *DECISIONS, *EDGES, *OWNERS, *MOTION, "http"),
+    "assembly": (*WORDS, *DECISIONS, *EDGES, *OWNERS, *MOTION, "http"),
+    "app": (*WORDS, *DECISIONS, *EDGES, *OWNERS, *MOTION, "http", "assembly"),
     "cli": (*WORDS, *DECISIONS, *EDGES, *OWNERS, *MOTION, "http", "app"),
     "__main__": ("cli",),
 }

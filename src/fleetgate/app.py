@@ -8,26 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random as randomness
-import secrets
 import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetgate import __version__
-from fleetgate.budgets.owner import Budgets, Means, thresholds
-from fleetgate.budgets.rules import Means as RuleMeans
-from fleetgate.budgets.rules import Rules
-from fleetgate.budgets.switch import Switch
-from fleetgate.cache.owner import Cache
+from fleetgate import __version__, assembly
+from fleetgate.assembly import Frame
+from fleetgate.budgets.owner import thresholds
 from fleetgate.config.environment import process_environment
 from fleetgate.config.load import Loaded, load
 from fleetgate.config.reload import Apply, Hold, decide
 from fleetgate.config.watch import Watch
-from fleetgate.engines.kinds import KINDS
 from fleetgate.errors import FailureClass, Refused
-from fleetgate.fleet.fleet import ACCOUNTS, LEARNED, Fleet
-from fleetgate.gateway.gateway import Gateway
+from fleetgate.fleet.fleet import ACCOUNTS, LEARNED
 from fleetgate.http import admin, health, inference
 from fleetgate.http import budget as budget_routes
 from fleetgate.http import cache as cache_routes
@@ -39,21 +32,13 @@ from fleetgate.http.door import Door
 from fleetgate.http.listener import AddressMissing, Listener, bound_address, make_listener, open_socket
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
-from fleetgate.http.throttle import Throttle
-from fleetgate.keys.master import PEPPER_FILE, pepper
-from fleetgate.keys.owner import Issued, Keys, digest
-from fleetgate.keys.people import People
-from fleetgate.keys.registry import Registry
-from fleetgate.keys.ring import Ring
-from fleetgate.keys.tailscale import Tailscale
 from fleetgate.litellm_config import convert
-from fleetgate.probes.probes import Probes
-from fleetgate.store import access
+from fleetgate.store.retention import Ages, keep_tidy
 from fleetgate.upstream.transports import Transports
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
     from pathlib import Path
 
     from fleetgate.config.schema import Settings
@@ -120,99 +105,51 @@ class App:
         self._store = store
         self._telemetry = telemetry
         self._log = telemetry.logger("fleetgate")
-        ring = Ring()
-        seasoning = pepper(store.path.parent)
-        mark = digest(seasoning, b"which pepper").hex()[:16]
-        if store.get_or_create("pepper", lambda: mark) != mark:
-            text = (
-                f"{PEPPER_FILE} is not the one that keys were made with: they do not count until it is back"
-            )
-            self.report("pepper_changed", "error", text=text)
-        issued = Issued(store, seasoning, ring, time.monotonic, time.time)  # noqa: TID251  (expiry)
-        self.keys = Keys(master, issued)
-        ring.confirm(store.ask(access.epoch), time.monotonic())
-        registry = self.registry = Registry(issued, secrets.token_bytes)
-        people = People(issued)
-        self.throttle = Throttle(time.monotonic, self.report)
-        self.tailscale = Tailscale(self.keys, people, time.monotonic)
-        self.rules = Rules(
-            RuleMeans(store, time.time, lambda: self.settings, self.report)  # noqa: TID251  (dates rows)
-        )
-        self.rules.read_now()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._confirmed = asyncio.Event()
         self._reading = asyncio.Lock()
         self._sources: Sequence[Path] = plan.loaded.sources
         self.supervisor = Supervisor(loop, self.report)
-        self.transports = Transports()
         self.settings = settings
         self.listening: tuple[str, ...] = ()
         """where it listens, once it does: as written, with the port that the system chose for a 0"""
-        instance = store.get_or_create("instance", lambda: secrets.token_hex(8))
-        chance = randomness.Random().random  # noqa: S311  (spreads load; hides nothing)
-        self.fleet = Fleet(
-            KINDS,
-            clock=time.monotonic,
-            wall=time.time,  # noqa: TID251  (quotas end at a time of day, also over a restart)
-            random=chance,
-            call_later=loop.call_later,
-            report=self.report,
-            remember=store.remember,
+        frame = Frame(
+            loop,
+            store,
+            telemetry.redactor,
+            self.supervisor.spawn,
+            self.report,
+            self._record,
+            lambda: self.settings,
         )
-        self.budgets = Budgets(Means(store, time.monotonic, time.time, self.report))  # noqa: TID251
-        self.switch = Switch(store, self.budgets, time.time)  # noqa: TID251  (dates the switch)
-        self.switch.read_now()
-        self.gateway = Gateway(
-            settings=settings,
-            fleet=self.fleet,
-            instance=instance,
-            version=__version__,
-            loop=loop,
-            spawn=self.supervisor.spawn,
-            transport_for=lambda one: self.transports.choose(one.engine.transport),
-            record=self._record,
-            clock=time.monotonic,
-            wall=time.time,  # noqa: TID251  (dates entries)
-            random=chance,
-            scrub=telemetry.redactor.text,
-            budgets=self.budgets,
-            store=store,
-        )
-        self.probes = Probes(
-            self.fleet,
-            instance=instance,
-            transport_for=lambda one: self.transports.choose(one.transport),
-            clock=time.monotonic,
-            random=chance,
-            spawn=self.supervisor.spawn,
-            report=self.report,
-            scrub=telemetry.redactor.text,
-        )
-        self.cache = Cache(
-            clock=time.monotonic,
-            wall=time.time,  # noqa: TID251  (dates answers)
-            spawn=self.supervisor.spawn,
-        )
+        people = self.people = assembly.people(frame, master)
+        self.shared = assembly.shared(frame)
+        self.transports = Transports()
+        self.fleet = assembly.fleet(frame)
+        self.bounds = assembly.bounds(frame, self.shared)
+        self.gateway = assembly.gateway(frame, self.fleet, self.bounds.budgets, self.transports)
+        self.probes = assembly.probes(frame, self.fleet, self.gateway, self.transports)
+        self.cache = assembly.cache(frame, self.shared)
         self.status = Status(__version__, time.monotonic())
         self.surface = Surface(
             self.gateway,
             [
                 *inference.rows(),
                 *health.rows(self.status),
-                *admin.rows(self.status, registry.principal, self._note),
-                *key_routes.rows(registry, people, self.rules),
-                *limit_routes.rows(self.rules, self.budgets.levels),
-                *provider_routes.rows(provider_routes.quotas_of(self.budgets)),
-                *cache_routes.rows(self.cache, registry.principal, self._note),
+                *admin.rows(self.status, people.registry.principal, self._note),
+                *key_routes.rows(people.registry, people.people, self.bounds.rules),
+                *limit_routes.rows(self.bounds.rules, self.bounds.budgets.levels),
+                *provider_routes.rows(provider_routes.quotas_of(self.bounds.budgets)),
+                *cache_routes.rows(self.cache, people.registry.principal, self._note),
                 *usage_routes.rows(store),
-                *budget_routes.rows(self.budgets, self.switch, store),
+                *budget_routes.rows(self.bounds.budgets, self.bounds.switch, store),
             ],
             self.report,
         )
         self.status.store_healthy = lambda: store.healthy
         self.status.reload = self.reload_now if plan.config is not None else None
-        self.rules.on_change = self._limit
+        self.bounds.rules.on_change = self._limit
         self.fleet.recall(store.recall(LEARNED), store.recall(ACCOUNTS))
         self._configure(settings, plan.loaded)
 
@@ -230,10 +167,8 @@ class App:
         listener = make_listener(self.surface, self.settings.gateway.header_read)
         serving = self.supervisor.spawn(listener.serve(sockets))
         self._begin_watching()
-        self.supervisor.spawn(self.keys.follow())
-        self.supervisor.spawn(self.rules.follow())
-        self.supervisor.spawn(self.switch.follow())
-        self.supervisor.spawn(self._keep_leases())
+        for work in self._housekeeping():
+            self.supervisor.spawn(work)
         ready(self)
         self.report("ready", listen=list(self.listening), version=__version__)
         stopped = self.supervisor.spawn(_wait(self._stopping))
@@ -308,7 +243,9 @@ class App:
         self.fleet.save_all()
         await self.supervisor.close()
         await self.transports.close()
-        await self.keys.save()
+        if self.shared is not None:
+            await self.shared.close()
+        await self.people.keys.save()
         await asyncio.to_thread(self._store.close)
         await asyncio.to_thread(self._telemetry.close)
 
@@ -324,7 +261,8 @@ class App:
             for account in plan.accounts:
                 if account.key:
                     self._telemetry.redactor.add(account.key)
-        door = Door(settings.gateway, self.keys, self.throttle, self.tailscale)
+        people = self.people
+        door = Door(settings.gateway, people.keys, people.throttle, people.tailscale)
         self.surface.configure(door, settings.gateway.base_path)
         if loaded is not None:
             self.status.fingerprint = loaded.fingerprint
@@ -333,14 +271,27 @@ class App:
 
     def _limit(self) -> None:
         """The limits of the file and of the database."""
-        self.budgets.configure(self.rules.limits(self.settings), thresholds(self.settings))
+        limits = self.bounds.rules.limits(self.settings)
+        self.bounds.budgets.configure(limits, thresholds(self.settings))
+
+    def _housekeeping(self) -> Iterator[Coroutine[Any, Any, None]]:
+        """What goes on beside the requests, for ever."""
+        yield self.people.keys.follow()
+        yield self.bounds.rules.follow()
+        yield self.bounds.switch.follow()
+        yield self._keep_leases()
+        yield keep_tidy(self._store, self._ages, time.time, self.report)  # noqa: TID251  (ages of rows)
+
+    def _ages(self) -> Ages:
+        kept = self.settings.ledger
+        return Ages(kept.keep, kept.keep_audit)
 
     async def _keep_leases(self) -> None:
         """Tell others on the same database that this process lives, and keep its places."""
         while True:
             await asyncio.sleep(BEAT_EVERY)
             self._store.beat()
-            await self.budgets.renew()
+            await self.bounds.budgets.renew()
 
     async def _watch_files(self, watch: Watch) -> None:
         """Apply a changed file once it has come to rest; a signal confirms what was held."""
@@ -411,7 +362,7 @@ class App:
     ) -> None:
         """A line of the trail for what happens outside of the database, which need not work for that."""
         try:
-            await self.registry.note(actor, action, subject, before, after)
+            await self.people.registry.note(actor, action, subject, before, after)
         except Refused as refused:
             self.report("audit_failed", "error", action=action, who=actor.who, text=refused.message)
 

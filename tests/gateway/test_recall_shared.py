@@ -1,15 +1,12 @@
 """The answer cache in a real Redis: shared by gateways, kept over a restart, and never waited for."""
 
 import asyncio
-import time
 from contextlib import asynccontextmanager
 
 import pytest
 from tests.support.gateway import answer, node, openai_engine, running_gateway, said, settings
 from tests.support.redis import BINARY, redis_running
 from tests.support.upstreams import respond_json, stall, stream_sse
-
-from fleetgate.shared.connect import open_shared
 
 pytestmark = pytest.mark.asyncio
 
@@ -32,15 +29,9 @@ def redis(redis_of_all):
 async def sharing(redis, upstream, directory, **cache):
     """A gateway whose cache keeps its answers in this Redis."""
     directory.mkdir(exist_ok=True)
-    config = settings(nodes={"box": node(upstream)}, cache=cache)
+    config = settings(gateway={"shared_state": redis.url}, nodes={"box": node(upstream)}, cache=cache)
     async with running_gateway(config, directory) as gateway:
-        cache = gateway.app.cache
-        shared = open_shared(redis.url, gateway.app.supervisor.spawn, time.monotonic)
-        cache._shared, cache._memory = shared, None
-        try:
-            yield gateway
-        finally:
-            await shared.close()
+        yield gateway
 
 
 def marks(*replies):

@@ -152,7 +152,7 @@ async def test_without_the_database_a_known_key_gets_own_machines_but_no_provide
             assert (await chat(gateway, "big", key)).status == 200
             gateway.store._reading.dispose()
             gateway.store.path.rename(tmp_path / "away.db")
-            await gateway.app.keys.poll()
+            await gateway.app.people.keys.poll()
             assert (await chat(gateway, "m", key)).status == 200
             reply = await chat(gateway, "big", key)
             assert reply.status == 503

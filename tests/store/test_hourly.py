@@ -14,6 +14,7 @@ from sqlalchemy.dialects.sqlite import insert
 
 from fleetgate.domain import Attempt, Entry, Usage
 from fleetgate.store import hourly
+from fleetgate.store.database import Store
 from fleetgate.store.rows import COLUMNS, bent, values_of
 from fleetgate.store.schema import exchange, meta, metadata
 from fleetgate.store.schema import hourly as table
@@ -344,3 +345,20 @@ def test_of_very_many_mistakes_the_first_are_told(database, entry):
     take(database, [entry(n, principal=f"key{n}") for n in range(99)])
     database.execute(update(table).values(cost=7))
     assert hourly.verify(database)[-1] == "there is more"
+
+
+@pytest.mark.asyncio
+async def test_the_writer_counts_each_exchange_once_however_often_it_comes(tmp_path, entry):
+    store = Store.open(tmp_path, lambda: 1_790_000_000.0)
+    for _ in range(3):
+        for number in range(20):
+            store.post(entry(number))
+        await store.flush()
+    store.post(entry(20, model="half \ud83d", usage=Usage(10**30)))
+    await store.flush()
+    store.close()
+    again = Store.open(tmp_path, lambda: 1_790_000_000.0)
+    rows = again.ask(stored)
+    assert sum(row["requests"] for row in rows.values()) == 21
+    assert again.ask(hourly.verify) == []
+    again.close()

@@ -198,9 +198,9 @@ class House:
             retention.keep_tidy(
                 store,
                 lambda: AGES,
-                duties,
                 lambda: self.now,
                 self.report,
+                duties,
                 Pauses(breath=0.0, sleep=self.sleep),
             )
         )
@@ -217,12 +217,13 @@ class House:
 
     async def round(self, seconds):
         """What is reported until it sleeps again, after this time."""
-        await self.asleep.wait()
-        self.asleep.clear()
-        self.now += seconds
-        self.events = []
-        self.wake.set()
-        await self.asleep.wait()
+        async with asyncio.timeout(10):
+            await self.asleep.wait()
+            self.asleep.clear()
+            self.now += seconds
+            self.events = []
+            self.wake.set()
+            await self.asleep.wait()
         return self.events
 
     async def close(self):

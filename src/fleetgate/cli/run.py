@@ -33,6 +33,7 @@ from fleetgate.keys.master import WEAK_LENGTH, master_key
 from fleetgate.litellm_config import convert
 from fleetgate.probes.inquiry import inquire
 from fleetgate.probes.scan import scan
+from fleetgate.shared.connect import CannotShare
 from fleetgate.store.database import Store
 from fleetgate.store.failures import StoreError
 from fleetgate.telemetry import configure
@@ -139,7 +140,7 @@ def _run(**options: Any) -> None:
     except StoreError as error:
         click.echo(f"fleetgate: {error.message.rstrip('.')}. {error.advice}".rstrip(), err=True)
         sys.exit(EXIT_PROBLEM)
-    except (CannotListen, OSError) as error:
+    except (CannotListen, CannotShare, OSError) as error:
         click.echo(f"fleetgate: {error}", err=True)
         sys.exit(EXIT_PROBLEM)
     sys.exit(code)

@@ -87,13 +87,25 @@ class Wanted:
 class Body:
     """One request body. `close` gives its memory back; it may be called twice."""
 
-    __slots__ = ("_budget", "_file", "_options", "_rest", "_rest_size", "likeness", "size", "wanted")
+    __slots__ = (
+        "_budget",
+        "_file",
+        "_options",
+        "_rest",
+        "_rest_size",
+        "likeness",
+        "size",
+        "tokens",
+        "wanted",
+    )
 
     def __init__(
         self, wanted: Wanted, options: dict[str, Any], rest: bytes, size: int, budget: BodyBudget
     ) -> None:
         self.wanted = wanted
         self.size = size
+        self.tokens = estimate_tokens(rest)
+        """input tokens, estimated"""
         self.likeness: Likeness | None = None
         """what equal requests have in common; None: no answers are kept"""
         self._options = options
@@ -105,11 +117,6 @@ class Body:
             self._file = tempfile.TemporaryFile(prefix="fleetgate-body-")  # noqa: SIM115  (closed in close)
             self._file.write(rest)
             self._rest = b""
-
-    @property
-    def tokens(self) -> int:
-        """Input tokens, estimated. A body on disk is large, and counted by its size alone."""
-        return estimate_tokens(self._rest) if self._file is None else self._rest_size // 2
 
     def encode(self, model: str, *, stream: bool | None, cap: int | None = None) -> bytes:
         """The body for one attempt. `stream` None leaves the member out (embeddings); `cap` bounds an

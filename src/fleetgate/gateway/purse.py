@@ -38,6 +38,8 @@ USUAL_ANSWER: Final = 1_000
 """Tokens that an answer is estimated at where the caller sets no bound."""
 LEDGER_AGAIN: Final = 5.0
 """Seconds after which a caller may ask again who was refused because the database is down."""
+ABSURD: Final = 1_000_000
+"""Output tokens that no answer has, where the model's own bound is not known."""
 TERMINAL_AFTER: Final = 120.0
 """A wait beyond this is not worth a retry: clients of the OpenAI kind give up there too."""
 
@@ -210,32 +212,39 @@ class Purse:
     def _charge(
         self, hold: Hold, failure: AttemptFailed | None, usage: Usage, *, begun: bool, seen: int
     ) -> Charge:
-        price, estimate = hold.price, hold.estimate
+        price = hold.price
         told = usage.input_tokens is not None or usage.output_tokens is not None
-        if not told:
-            # Nobody said what it used: the input was read, and of the output at least what was seen.
-            outputs = seen if begun else 0
-            usage = replace(usage, input_tokens=estimate.input_tokens, output_tokens=outputs, estimated=True)
+        usage, guessed = self._counted(hold, usage, seen if begun else 0)
         if price.free:
             return Charge(usage, 0, estimated=False, price="")
-        usage, absurd = pricing.clamped(usage, *self._most(hold))
-        if absurd:
-            self.note = "the upstream's usage is impossible and was cut to what was held"
-        estimated = usage.estimated or absurd
+        if price.only_ceiling:
+            return Charge(usage, price.ceiling or None, estimated=True, price=price.text)
         if not told and failure is not None and not begun:
             return Charge(usage, hold.expected, estimated=True, price=price.text)
         cost = pricing.cost(price, usage)
-        if cost is None or price.only_ceiling:
-            ceiling = price.ceiling or 0
-            return Charge(usage, ceiling or None, estimated=True, price=price.text)
-        return Charge(usage, cost, estimated, price.text)
+        if cost is None:
+            return Charge(usage, price.ceiling or None, estimated=True, price=price.text)
+        return Charge(usage, cost, guessed, price.text)
 
-    def _most(self, hold: Hold) -> tuple[int, int]:
-        """Tokens beyond which a count cannot be true: what fits into the model, or ten times the estimate."""
-        context = hold.deployment.context or 0
-        choices = max(1, self._demand.choices if self._demand else 1)
-        inputs = max(context, 10 * hold.estimate.input_tokens, 1_000_000)
-        return inputs, max(context, 1_000_000) * choices
+    def _counted(self, hold: Hold, usage: Usage, seen: int) -> tuple[Usage, bool]:
+        """The usage with what nobody said filled in, and what cannot be true cut to what was held.
+
+        Of the input all was read; of the output there was at least what was seen.
+        """
+        demand, estimate = self._demand, hold.estimate
+        assert demand is not None
+        guessed = usage.input_tokens is None or usage.output_tokens is None
+        if guessed:
+            usage = replace(
+                usage,
+                input_tokens=estimate.input_tokens if usage.input_tokens is None else usage.input_tokens,
+                output_tokens=seen if usage.output_tokens is None else usage.output_tokens,
+                estimated=True,
+            )
+        usage, absurd = _possible(usage, demand, hold.deployment.context)
+        if absurd:
+            self.note = "the upstream's usage is impossible and was cut to what was held"
+        return usage, guessed or absurd or usage.estimated
 
     def _money(self, hold: Hold, charge: Charge) -> int:
         """What a budget is charged: where nobody knows the cost, nothing but the ceiling counts."""
@@ -301,6 +310,20 @@ def either(first: Objection | None, second: Objection | None) -> Objection | Non
         return first(candidate) or second(candidate)
 
     return object_to
+
+
+def _possible(usage: Usage, demand: pricing.Demand, context: int | None) -> tuple[Usage, bool]:
+    """Counts that fit into the model, or into many times the estimate: others are cut to what was held.
+
+    Estimates of the input are rough, so that a count a little above one is no wonder.
+    """
+    inputs, outputs = demand.input_tokens, max(1, demand.output_tokens * demand.choices)
+    most_in = max(context or 0, 20 * inputs)
+    most_out = max((context or 0) * demand.choices, outputs, ABSURD)
+    in_range = 0 <= (usage.input_tokens or 0) <= most_in and 0 <= (usage.output_tokens or 0) <= most_out
+    if in_range:
+        return pricing.clamped(usage, most_in, most_out)
+    return pricing.clamped(usage, inputs, outputs)
 
 
 def _only_local(candidate: Deployment) -> Reason | None:
