@@ -106,8 +106,8 @@ class Rig:
             with contextlib.suppress(OSError, subprocess.SubprocessError):
                 one.end()
 
-    def start(self, name: str, command: Sequence[str], core: int) -> Running:
-        """Start a process on one core; what it says goes to `name.log`."""
+    def start(self, name: str, command: Sequence[str], core: int | None = None) -> Running:
+        """Start a process, on one core if said; what it says goes to `name.log`."""
         began = time.monotonic()
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
@@ -118,7 +118,8 @@ class Rig:
                 cwd=self.directory,
                 env=self.environment(),
             )
-        os.sched_setaffinity(process.pid, {core})
+        if core is not None:
+            os.sched_setaffinity(process.pid, {core})
         one = Running(name, process, began)
         self.running.append(one)
         return one

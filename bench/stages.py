@@ -157,6 +157,7 @@ def make_fleet(deployments: int = 10, in_pool: int = 1) -> Fleet:
     fleet = Fleet(
         KINDS,
         clock=time.monotonic,
+        wall=lambda: NOW,
         random=random.Random(1).random,
         call_later=lambda _seconds, _call: None,
         report=_ignore,

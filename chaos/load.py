@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import random
 import time
@@ -72,7 +73,7 @@ class Load:
                 told = await ask(caller, self.wishes(chance))
                 self.told.append(told)
                 if not told.whole:
-                    caller.reset()
+                    leave(caller)
                     caller = None
                 if self.pause:
                     await asyncio.sleep(self.pause * chance.uniform(0.5, 1.5))
@@ -82,7 +83,7 @@ class Load:
             return
         finally:
             if caller is not None:
-                caller.reset()
+                leave(caller)
 
 
 async def ask(caller: Caller, wish: Wish) -> Told:
@@ -108,13 +109,18 @@ async def ask(caller: Caller, wish: Wish) -> Told:
     return told
 
 
+def leave(caller: Caller) -> None:
+    with contextlib.suppress(OSError):  # the connection is gone
+        caller.reset()
+
+
 def _done(body: bytes) -> bool:
     return body.rstrip().endswith(b"data: [DONE]")
 
 
 def _headers(wish: Wish) -> dict[str, str]:
     return {
-        "host": "gateway",
+        "host": "127.0.0.1",
         "authorization": f"Bearer {wish.key}",
         "content-type": "application/json",
     }
@@ -137,4 +143,4 @@ async def at_once(port: int, wishes: Sequence[Wish]) -> list[Told]:
         return list(await asyncio.gather(*map(ask, callers, wishes)))
     finally:
         for caller in callers:
-            caller.reset()
+            leave(caller)

@@ -13,6 +13,7 @@ from tests.support.gateway import (
     finish_frame,
     node,
     openai_engine,
+    provider,
     role_frame,
     running_gateway,
     said,
@@ -872,3 +873,46 @@ async def test_a_torn_answer_with_a_length(tmp_path):
         replies = [await gateway.chat() for _ in range(2)]
         assert [reply.status for reply in replies][-1] == 200
         assert all(reply.header("x-fleetgate-cache") != "hit" for reply in replies)
+
+
+# --- money ---------------------------------------------------------------------------------------------
+
+
+def paid(upstream):
+    price = {"input": "1 USD/Mtok", "output": "2 USD/Mtok"}
+    return provider(upstream, models=[{"name": "m", "price": price, "context": 4_096}])
+
+
+async def test_an_answer_that_was_paid_for_is_given_again_for_nothing(tmp_path):
+    go = asyncio.Event()
+    script = [stall(go), *respond_json(200, answer("hi"))]
+    async with (
+        openai_engine(script) as a,
+        running_gateway(settings(providers={"p": paid(a)}, cache={}), tmp_path) as gateway,
+    ):
+        asked = [begin(gateway.chat(max_tokens=50)) for _ in range(3)]
+        await joined_by(gateway, 2)
+        go.set()
+        await asyncio.gather(*asked)
+        assert marks(await gateway.chat(max_tokens=50)) == ["hit"]
+        await gateway.entry(4)
+        assert sorted((one.cache, one.cost, one.cost_unknown) for one in gateway.entries) == [
+            ("", 7_000, False),
+            ("hit", 0, False),
+            ("joined", 0, False),
+            ("joined", 0, False),
+        ]
+        await gateway.store.flush()
+        counts = await asyncio.to_thread(gateway.store.counters)
+        assert sum(one.held for one in counts) == 0
+
+
+async def test_an_answer_that_a_budget_shortened_is_given_to_nobody_else(tmp_path):
+    limits = [{"scope": "global", "money": "0.001 USD"}]
+    async with (
+        openai_engine(respond_json(200, answer("hi"))) as a,
+        running_gateway(settings(providers={"p": paid(a)}, limits=limits, cache={}), tmp_path) as gateway,
+    ):
+        replies = [await gateway.chat() for _ in range(2)]
+        assert [request.json()["max_tokens"] > 0 for request in a.requests] == [True, True]
+        assert marks(*replies) == ["miss", "miss"]

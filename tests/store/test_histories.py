@@ -187,6 +187,18 @@ class Histories(RuleBasedStateMachine):
         gateway.queue.rows += more.rows
         gateway.waiting.append(("entry", (request, requests)))
 
+    @rule(data=st.data(), requests=st.integers(0, 2))
+    def free(self, data, requests) -> None:
+        """An exchange that costs nothing."""
+        gateway = self._gateway(data)
+        request = Request(len(self.requests), gateway, posted=True)
+        self.requests.append(request)
+        bookings = (Booking(*REQUESTS, spent=requests),) if requests else ()
+        more = gateway.work(entries=[told(request.number, bookings=bookings)])
+        gateway.queue.entries += more.entries
+        gateway.queue.rows += more.rows
+        gateway.waiting.append(("entry", (request, requests)))
+
     @rule(data=st.data(), mode=st.sampled_from(["well", "twice", "taken_back", "well"]))
     def write(self, data, mode) -> None:
         """The writer's batch. A commit whose outcome is unknown is written again."""
@@ -319,6 +331,18 @@ class Histories(RuleBasedStateMachine):
                         spent = min(one.of.expected, booking.held) if money else booking.held
                         place = (booking.counter, booking.window)
                         one.amounts[place] = (booking.held - spent, spent)
+
+    @invariant()
+    def every_attempt_is_charged_once(self) -> None:
+        ends = select(money_event.c.request_id, money_event.c.attempt, func.sum(money_event.c.amount))
+        ends = ends.where(money_event.c.kind.in_(("settle", "release", "adjust")))
+        grouped = ends.group_by(money_event.c.request_id, money_event.c.attempt)
+        with self.engine.connect() as connection, connection.begin():
+            charged = {(row[0], row[1]): row[2] for row in connection.execute(grouped)}
+        tries = [one for request in self.requests for one in request.tries if not one.carried]
+        assert charged == {
+            (one.of.request_id, one.of.attempt): one.amounts[MONEY][1] for one in tries if one.ended
+        }
 
     def _gateway(self, data):
         return data.draw(st.sampled_from(self.gateways), "gateway")

@@ -322,6 +322,11 @@ class Ledger(Block):
     keep_audit: Duration = Field(
         default=3 * 366 * 86_400.0, gt=0, description="Age at which lines of the audit trail are deleted."
     )
+    unpriced: Literal["refuse", "let_through"] = Field(
+        default="refuse",
+        description="A provider's models whose price nobody knows: refuse them, or ask them all the same; "
+        "their cost then shows as unknown and no budget holds it.",
+    )
     on_disconnect: Literal["cancel", "read_on"] = Field(
         default="cancel",
         description="When a caller leaves a paid answer: cancel it and charge an estimate, or read it to "

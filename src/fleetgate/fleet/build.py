@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from fleetgate.engines.meters import Meter
     from fleetgate.engines.port import EngineKind
 
+LET_THROUGH: Final = Price(ceiling=0, origin="unpriced")
+"""Nobody knows, and it is asked all the same: the cost stays unknown, and no budget holds anything."""
 CONNECT_LAN: Final = 2.0
 CONNECT_OVERLAY: Final = 3.0
 CONNECT_CLOUD: Final = 5.0
@@ -140,7 +142,7 @@ def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan |
         transport="auto",
         local=False,
         prefix=name,
-        price=partial(_provider_price, name, provider, settings.currency),
+        price=partial(_provider_price, name, provider, settings),
         meters=_meters(name, provider),
     )
 
@@ -152,11 +154,15 @@ def _own_price(engine: EngineSettings, currency: Currency | None, model: Model, 
 
 
 def _provider_price(
-    name: str, provider: Provider, currency: Currency | None, model: Model, when: float
+    name: str, provider: Provider, settings: Settings, model: Model, when: float
 ) -> Price | None:
+    """The file's, else the known one, else what the provider or the whole file has for such models."""
+    currency = settings.currency
     known = price_for(name, provider, _entry(provider.models, model), model.id, currency, when)
     if known is None and provider.price is not None:
         return price_of(provider.price, currency)
+    if known is None and settings.ledger.unpriced == "let_through":
+        return LET_THROUGH
     return known
 
 

@@ -245,7 +245,7 @@ class Exchange:
         deployment = self._walk.deployment if self._walk is not None else None
         assert self._recall is not None
         assert deployment is not None
-        if self._purse.note:  # a budget shortened it
+        if self._purse.capped:
             self._recall.forgo()
         if isinstance(got, Whole):
             self._recall.keep_whole(got, deployment)

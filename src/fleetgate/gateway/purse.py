@@ -81,6 +81,8 @@ class Purse:
         self._bookings: list[Booking] = []
         self._used: list[Counts] = []
         self.note = ""
+        self.capped = False
+        """an answer was made shorter than asked for"""
         self.pays = False
         """the attempt under way costs money"""
 
@@ -142,6 +144,7 @@ class Purse:
             await self._dispatch(hold)
             self.pays = True
             if hold.cap is not None:
+                self.capped = True
                 self.note = f"the rest of a budget allowed an answer of {hold.cap} tokens at most"
         return hold
 

@@ -237,10 +237,8 @@ def _counters(connection: Connection, before: int) -> int:
 
 def _claim(connection: Connection, now: int) -> bool:
     """Whether the work of this day is ours to do."""
-    last = connection.execute(select(meta.c.value).where(meta.c.name == TIDIED)).scalar()
-    if last is None:
-        made = adding(connection, meta).values(name=TIDIED, value=str(now)).on_conflict_do_nothing()
-        return connection.execute(made).rowcount == 1
+    connection.execute(adding(connection, meta).values(name=TIDIED, value="0").on_conflict_do_nothing())
+    last = connection.execute(select(meta.c.value).where(meta.c.name == TIDIED)).scalar_one()
     if abs(now - int(last)) < EVERY:
         return False
     same = and_(meta.c.name == TIDIED, meta.c.value == last)
