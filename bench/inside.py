@@ -37,7 +37,7 @@ LIMITS: Final[tuple[dict[str, Any], ...]] = (
     {"scope": {"key": "*"}, "tokens": 100_000_000_000},
     {"scope": {"key": "*"}, "requests": 100_000_000, "per": "day"},
     {"scope": "global", "parallel": 1_000},
-    {"scope": {"role": "chat"}, "requests": 100_000_000},
+    {"scope": {"role": MODEL}, "requests": 100_000_000},
     {"scope": "global", "money": "100000 USD"},
 )
 """What a careful operator sets, and nobody reaches here: four kinds of windows, five of them asked of

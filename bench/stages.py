@@ -11,11 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import random
 import tempfile
 import time
-from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,17 +21,33 @@ from typing import TYPE_CHECKING, Any, Final
 
 import uvloop
 
-from bench.parts import ANSWER, MODEL, PATH, QUESTION
+from bench import bounds
+from bench.inside import (
+    BODY,
+    KEY,
+    LIMITS,
+    NOW,
+    REPLY,
+    Caller,
+    Surroundings,
+    Trial,
+    done,
+    entry,
+    ignore,
+    make_fleet,
+    make_gateway,
+    make_keys,
+    scope,
+    send,
+    settings,
+)
+from bench.parts import MODEL, PATH
 from bench.upstream import DATED_CHUNK
 from fleetgate import sse
-from fleetgate.config.schema import Settings
 from fleetgate.dialects import openai
-from fleetgate.domain import Attempt, Capability, Entry, Usage
-from fleetgate.engines.kinds import KINDS
-from fleetgate.fleet.fleet import Fleet
+from fleetgate.domain import Capability
 from fleetgate.fleet.seats import Wish
 from fleetgate.gateway import body as bodies
-from fleetgate.gateway.gateway import Gateway
 from fleetgate.http import inference
 from fleetgate.http.call import Call
 from fleetgate.http.door import Door, read_head, read_headers
@@ -46,8 +60,10 @@ from fleetgate.store.rows import values_of
 from fleetgate.telemetry import configure, json_line
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator
+
+    from fleetgate.domain import Entry
     from fleetgate.telemetry import Telemetry
-    from fleetgate.upstream.port import UpstreamRequest
 
 ROUNDS: Final = 5
 AIM: Final = 0.02
@@ -56,11 +72,6 @@ MOST_CALLS: Final = 20_000
 ENTRIES: Final = 2_000
 """Entries that are recorded at once where the writing threads are measured; their queues hold more."""
 
-BODY: Final = QUESTION.encode()
-REPLY: Final = ANSWER.encode()
-
-Make = Callable[[], Callable[[], object]]
-
 
 @dataclass(frozen=True, slots=True)
 class Stage:
@@ -68,14 +79,6 @@ class Stage:
 
     name: str
     us: float
-
-
-@dataclass(frozen=True, slots=True)
-class Trial:
-    """A stage that can be measured."""
-
-    name: str
-    make: Make
 
 
 def trials() -> list[Trial]:
@@ -96,6 +99,7 @@ def trials() -> list[Trial]:
         Trial("9 relay: cut and look at one frame", _frame),
         Trial("10 settle: its row (writer thread)", partial(_on_entry, partial(values_of, scrub=str))),
         Trial("10 settle: its line (log thread)", partial(_on_entry, json_line)),
+        *bounds.trials(),
     ]
 
 
@@ -103,11 +107,13 @@ def measure(*, quick: bool = False) -> list[Stage]:
     """All of it."""
     rounds = 2 if quick else ROUNDS
     found = [Stage(one.name, best(one.make(), rounds)) for one in trials()]
+    found += [Stage(name, us) for name, us in bounds.measure(rounds)]
     with _records() as (store, telemetry):
         found += _recorded(store, telemetry, rounds)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            found.append(runner.run(_exchange(store, telemetry, rounds)))
-    return found
+            for shape in SHAPES:
+                found.append(runner.run(_exchange(shape, store, telemetry, rounds)))
+    return sorted(found, key=lambda one: int(one.name.partition(" ")[0]))
 
 
 def best(call: Callable[[], object], rounds: int = ROUNDS) -> float:
@@ -126,173 +132,17 @@ def _round(call: Callable[[], object], count: int) -> float:
     return time.perf_counter() - began
 
 
-def done(work: Coroutine[Any, Any, Any]) -> Any:
-    """The result of a coroutine that waits for nothing."""
-    try:
-        work.send(None)
-    except StopIteration as result:
-        return result.value
-    raise AssertionError("it waits for something")
-
-
-# -- the parts -----------------------------------------------------------------------------------
-
-
-def settings(deployments: int, in_pool: int) -> Settings:
-    """`deployments` of them, `in_pool` of which bear the model that is asked for."""
-    engines = [
-        {
-            "name": f"engine-{number}",
-            "kind": "openai",
-            "port": 9000 + number,
-            "models": [{"id": MODEL if number < in_pool else f"other-{number}"}],
-        }
-        for number in range(deployments)
-    ]
-    tree = {"gateway": {"auth": "open"}, "nodes": {"here": {"address": "127.0.0.1", "engines": engines}}}
-    return Settings.model_validate_json(json.dumps(tree))
-
-
-def make_fleet(deployments: int = 10, in_pool: int = 1) -> Fleet:
-    fleet = Fleet(
-        KINDS,
-        clock=time.monotonic,
-        wall=lambda: NOW,
-        random=random.Random(1).random,
-        call_later=lambda _seconds, _call: None,
-        report=_ignore,
-        remember=_ignore,
-    )
-    fleet.configure(settings(deployments, in_pool))
-    return fleet
-
-
-def _ignore(*_arguments: object, **_values: object) -> None:
-    """Nobody listens."""
-
-
-async def _send(_message: Any) -> None:
-    """A caller who takes everything."""
-
-
-def _scope() -> dict[str, Any]:
-    return {
-        "type": "http",
-        "http_version": "1.1",
-        "method": "POST",
-        "path": PATH,
-        "client": ("127.0.0.1", 50000),
-        "server": ("127.0.0.1", 4000),
-        "headers": [
-            (b"host", b"127.0.0.1:4000"),
-            (b"content-type", b"application/json"),
-            (b"content-length", b"%d" % len(BODY)),
-            (b"authorization", b"Bearer nothing-in-particular"),
-            (b"user-agent", b"bench"),
-        ],
-    }
-
-
-class _Answer:
-    """An answer that has arrived."""
-
-    status = 200
-    reused = True
-
-    def __init__(self) -> None:
-        self._left = REPLY
-
-    def header(self, name: str) -> str | None:
-        return "application/json" if name == "content-type" else None
-
-    async def read(self) -> bytes:
-        left, self._left = self._left, b""
-        return left
-
-    def abort(self) -> None:
-        """Nothing is open."""
-
-
-class _Transport:
-    """Has every answer at hand, one turn of the loop later."""
-
-    async def open(self, _request: UpstreamRequest) -> _Answer:
-        await asyncio.sleep(0)
-        return _Answer()
-
-    async def close(self) -> None:
-        """Nothing is open."""
-
-
-class _Caller:
-    """Sends one request and stays until its answer is complete."""
-
-    def __init__(self) -> None:
-        self._asked = False
-        self._over = asyncio.Event()
-
-    async def receive(self) -> dict[str, Any]:
-        if not self._asked:
-            self._asked = True
-            return {"type": "http.request", "body": BODY, "more_body": False}
-        await self._over.wait()
-        return {"type": "http.disconnect"}
-
-    async def send(self, message: Any) -> None:
-        if message["type"] == "http.response.body" and not message["more_body"]:
-            self._over.set()
-
-
-def make_gateway(fleet: Fleet, spawn: Any = None, loop: Any = None, record: Any = _ignore) -> Gateway:
-    transport = _Transport()
-    return Gateway(
-        settings=settings(1, 1),
-        fleet=fleet,
-        instance="0123456789abcdef",
-        version="bench",
-        loop=loop,
-        spawn=spawn,
-        transport_for=lambda _one: transport,
-        record=record,
-        clock=time.monotonic,
-        wall=lambda: 1_800_000_000.0,
-        random=random.Random(1).random,
-        scrub=str,
-    )
-
-
-def entry(number: int = 0) -> Entry:
-    """An exchange as most are."""
-    name = f"here/engine-0/{MODEL}"
-    return Entry(
-        f"req_{number:024x}",
-        1_800_000_000.0 + number,
-        "anonymous",
-        PATH,
-        MODEL,
-        200,
-        "ok",
-        0.0123,
-        deployment=name,
-        first_content=0.0121,
-        usage=Usage(26, 54),
-        attempts=(Attempt(name, "ok", 0.0001, 0.0122, first_content=0.012),),
-        bytes_in=len(BODY),
-        bytes_out=len(REPLY),
-    )
-
-
 # -- the stages ------------------------------------------------------------------------------------
 
 
 def _head() -> Callable[[], object]:
     gateway = make_gateway(make_fleet())
-    surface = Surface(gateway, inference.rows(), _ignore)
+    surface = Surface(gateway, inference.rows(), ignore)
     door = Door(settings(1, 1).gateway, Keys("a-key-that-nobody-presents"))
-    scope = _scope()
+    asked = scope()
 
     def head() -> object:
-        call = Call(gateway, scope, _send, _send, "req_0")  # type: ignore[arg-type]
+        call = Call(gateway, asked, send, send, "req_0")  # type: ignore[arg-type]
         door.admit_address(call)
         read_headers(call)
         found = surface.table.find(PATH)
@@ -380,8 +230,8 @@ def _on_entry(what: Callable[[Entry], object]) -> Callable[[], object]:
 def _records() -> Iterator[tuple[Store, Telemetry]]:
     """A database and a log as the gateway has them, in a directory of their own."""
     with tempfile.TemporaryDirectory(prefix="fleetgate-bench-") as place, io.StringIO() as stream:
-        telemetry = configure(stream, clock=lambda: 1_800_000_000.0, form="json")
-        store = Store.open(Path(place), lambda: 1_800_000_000.0, scrub=telemetry.redactor.text)
+        telemetry = configure(stream, clock=lambda: NOW, form="json")
+        store = Store.open(Path(place), lambda: NOW, scrub=telemetry.redactor.text)
         try:
             yield store, telemetry
         finally:
@@ -408,7 +258,23 @@ def _recorded(store: Store, telemetry: Telemetry, rounds: int) -> list[Stage]:
     ]
 
 
-async def _exchange(store: Store, telemetry: Telemetry, rounds: int) -> Stage:
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A kind of whole exchange."""
+
+    name: str
+    auth: str = "open"
+    limits: tuple[dict[str, Any], ...] = ()
+
+
+SHAPES: Final = (
+    Shape("whole exchange without sockets, open, no limits"),
+    Shape("whole exchange, an issued key with names", "keys"),
+    Shape("whole exchange, the same with all limits", "keys", LIMITS),
+)
+
+
+async def _exchange(shape: Shape, store: Store, telemetry: Telemetry, rounds: int) -> Stage:
     """A whole exchange, from the surface to its record."""
     loop = asyncio.get_running_loop()
     tasks: set[asyncio.Task[None]] = set()
@@ -423,16 +289,17 @@ async def _exchange(store: Store, telemetry: Telemetry, rounds: int) -> Stage:
         store.post(one)
         telemetry.record(one)
 
-    gateway = make_gateway(make_fleet(), spawn, loop, record)
-    surface = Surface(gateway, inference.rows(), _ignore)
-    surface.configure(Door(settings(1, 1).gateway, Keys("a-key-that-nobody-presents")), "")
+    gateway = make_gateway(make_fleet(), Surroundings(spawn, loop, record, store), shape.limits)
+    surface = Surface(gateway, inference.rows(), ignore)
+    door = settings(1, 1).gateway.model_copy(update={"auth": shape.auth})
+    surface.configure(Door(door, make_keys()), "")
     count = 200
     took = []
-    for _ in range(rounds):
+    for _ in range(rounds + 1):
         began = time.perf_counter()
         for _ in range(count):
-            caller = _Caller()
-            await spawn(surface(_scope(), caller.receive, caller.send))
+            caller = Caller()
+            await spawn(surface(scope(KEY), caller.receive, caller.send))
         took.append(time.perf_counter() - began)
         await store.flush()
-    return Stage("0 to 10: a whole exchange without sockets", min(took) / count * 1e6)
+    return Stage(f"0 to 10: {shape.name}", min(took) / count * 1e6)

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 from bench.rig import START_LIMIT, Missing, Rig, python, status_of
 from tests.support.process import RunningGateway
+from tests.support.process import until as until
 
 from chaos.provider import Script
 

@@ -33,6 +33,7 @@ from fleetgate.http.listener import AddressMissing, Listener, bound_address, mak
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
 from fleetgate.litellm_config import convert
+from fleetgate.prices.check import unpriced
 from fleetgate.store.retention import Ages, keep_tidy
 from fleetgate.upstream.transports import Transports
 
@@ -314,7 +315,13 @@ class App:
         plan = self._plan
         assert plan.config is not None
         new = await asyncio.to_thread(
-            load, plan.config, process_environment(), plan.overlays, flags=plan.flags, convert=convert
+            load,
+            plan.config,
+            process_environment(),
+            plan.overlays,
+            flags=plan.flags,
+            convert=convert,
+            further=unpriced,
         )
         self._sources = new.sources
         decision = decide(self.settings, new, confirmed=confirmed)

@@ -325,7 +325,7 @@ def test_hours_whose_entries_are_gone_are_neither_checked_nor_made_again(databas
     database.execute(delete(exchange).where(exchange.c.at < (HOUR + 3_600) * 1_000))
     assert hourly.verify(database) != []
     database.execute(insert(meta).values(name=hourly.KEPT_FROM, value=str(HOUR + 3_600)))
-    assert hourly.verify(database) == []
+    assert hourly.verify(database) == hourly.verify_hour(database, HOUR) == []
     with pytest.raises(ValueError, match="not kept any more"):
         hourly.rebuild(database, HOUR)
     assert len(stored(database)) == 2

@@ -23,6 +23,7 @@ from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.load import Loaded, load
 from fleetgate.config.paths import candidates, find_config
 from fleetgate.litellm_config import convert
+from fleetgate.prices.check import unpriced
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -185,7 +186,7 @@ def _load(named: Path | None, overlays: tuple[Path, ...]) -> Loaded:
     if source is None:
         looked = " or ".join(str(path) for path in candidates(environ))
         click.echo(f"no configuration file at {looked}: the defaults are in effect", err=True)
-    return load(source, environ, overlays, convert=convert)
+    return load(source, environ, overlays, convert=convert, further=unpriced)
 
 
 def _print_findings(findings: Iterable[Finding], *, err: bool) -> None:

@@ -8,7 +8,7 @@ one error.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -19,6 +19,7 @@ from fleetgate.config.findings import (
     Document,
     Finding,
     Place,
+    Positions,
     arrange,
     errors,
     finding,
@@ -47,6 +48,9 @@ The result's positions should point at the lines of the LiteLLM file, so that la
 its `environ` holds variables that the file itself sets, and its master key as `FLEETGATE_MASTER_KEY`,
 which it has judged already.
 """
+
+Further = Callable[["Settings", Positions], Iterable[Finding]]
+"""Looks at settings for what is not known here."""
 
 TEXT: Final = "<text>"
 _LISTEN: Final = ("gateway", "listen")
@@ -92,12 +96,14 @@ def load(
     flags: Mapping[str, Any] | None = None,
     convert: Convert | None = None,
     base: Path | None = None,
+    further: Further | None = None,
 ) -> Loaded:
     """Reads a configuration.
 
     A `Path` is a file, a `str` is the text itself (relative paths in it start at `base`), None is no
     configuration at all. `flags` are values from the command line by their dotted key, such as
-    `{"gateway.listen": ("127.0.0.1:4001",)}`.
+    `{"gateway.listen": ("127.0.0.1:4001",)}`. `further` looks at what was understood, for what is not
+    known here.
     """
     files = Files()
     home = source.parent if isinstance(source, Path) else base or Path()
@@ -111,7 +117,11 @@ def load(
     # The document's own variables are for its references; the gateway's settings come from outside.
     given = read_environment(SecretReader(environ, home, files.digests))
     document = _override(document, given, flags or {})
-    return _judge(document, reader, given, litellm=foreign)
+    judged = _judge(document, reader, given, litellm=foreign)
+    if further is None or judged.settings is None:
+        return judged
+    found = further(judged.settings, judged.document.positions)
+    return replace(judged, findings=arrange((*judged.findings, *found)))
 
 
 def _read(

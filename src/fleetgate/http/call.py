@@ -56,9 +56,9 @@ class Call:
     async def text(self, text: str, status: int = 200) -> None:
         await self.reply(status, ((b"content-type", b"text/plain; charset=utf-8"),), text.encode())
 
-    async def refuse(self, refused: Refused) -> None:
+    async def refuse(self, refused: Refused, headers: tuple[tuple[bytes, bytes], ...] = ()) -> None:
         form = openai.error_form(refused, self.request_id)
-        await self.reply(form.status, form.headers, form.body)
+        await self.reply(form.status, (*form.headers, *headers), form.body)
 
     async def reply(self, status: int, headers: tuple[tuple[bytes, bytes], ...], body: bytes) -> None:
         out = [

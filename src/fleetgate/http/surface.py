@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fleetgate.errors import Refused, Source
 from fleetgate.http.call import Call
 from fleetgate.http.door import Door, new_request_id, read_headers
+from fleetgate.http.parameters import hold_against
 from fleetgate.http.table import RouteTable
 from fleetgate.keys.ring import Unfamiliar
 
@@ -23,6 +24,16 @@ if TYPE_CHECKING:
     Scope = MutableMapping[str, Any]
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+class NoSuchMethod(Refused):
+    """The path exists, for other methods. Its answer has to name them."""
+
+    def __init__(self, method: str, methods: Iterable[str]) -> None:
+        known = {*methods, *(("HEAD",) if "GET" in methods else ())}
+        self.allowed = ", ".join(sorted(known))
+        advice = f"Allowed: {self.allowed}."
+        super().__init__(405, "method_not_allowed", f"{method} is not possible here", advice=advice)
 
 
 class Surface:
@@ -45,6 +56,8 @@ class Surface:
         call = Call(self._gateway, scope, receive, send, new_request_id())
         try:
             await self._answer(call)
+        except NoSuchMethod as refused:
+            await call.refuse(refused, ((b"allow", refused.allowed.encode()),))
         except Refused as refused:
             await call.refuse(refused)
         except Exception as error:  # noqa: BLE001  (the request boundary)
@@ -79,6 +92,8 @@ class Surface:
             call.principal = door.admit(call, row)
         except Unfamiliar as unfamiliar:
             call.principal = await door.admit_unfamiliar(call, row, unfamiliar)
+        if row.query is not None and call.scope["query_string"]:
+            hold_against(call.query(), row.query)
         await row.answer(call)
 
     def _find(self, scope: Scope) -> tuple[Row, str]:
@@ -100,8 +115,5 @@ class Surface:
         method: str = scope["method"]
         row = methods.get("GET" if method == "HEAD" else method)
         if row is None:
-            allowed = ", ".join(sorted(methods))
-            raise Refused(
-                405, "method_not_allowed", f"{method} is not possible here", advice=f"Allowed: {allowed}."
-            )
+            raise NoSuchMethod(method, methods)
         return row, argument

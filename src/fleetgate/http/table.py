@@ -1,7 +1,7 @@
 """The route table: everything this gateway answers, one row each.
 
-It drives dispatch, authorisation, the reference page and the test that visits every row. A path
-without a row does not exist.
+It drives dispatch, authorisation, the OpenAPI document, the reference page and the test that visits
+every row. A path without a row does not exist.
 """
 
 from __future__ import annotations
@@ -13,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Iterable
 
+    from pydantic import BaseModel
+
     from fleetgate.domain import Capability
+    from fleetgate.http.parameters import Parameter
 
     Answerer = Callable[..., Awaitable[None]]
 
@@ -45,6 +48,16 @@ class Row:
     store: str = "not used"
     """what happens while the database is down"""
     audited: bool = False
+    query: tuple[Parameter, ...] | None = None
+    """what may stand behind the `?`, and nothing else; None: whatever stands there is not looked at"""
+    request: type[BaseModel] | None = None
+    """the form of the body; None: a body is not looked at"""
+    gives: type[BaseModel] | None = None
+    """the form of the answer, for the OpenAPI document: nothing is converted by it"""
+    status: int = 200
+    """of the answer where all went well"""
+    refuses: tuple[int, ...] = ()
+    """statuses of refusals that its kind of row does not have anyway"""
 
 
 class RouteTable:

@@ -254,7 +254,8 @@ def verify_hour(connection: Connection, hour: int, breathe: Callable[[], None] |
         made = _made(connection, hour, breathe)
         after = _stored(connection, hour)
         if before == after:
-            return list(_differences(hour, after, made))
+            kept = hour >= kept_from(connection)  # they may have begun to go in the meantime
+            return list(_differences(hour, after, made)) if kept else []
         before = after
     return []  # the hour is too busy: tomorrow it is over
 
