@@ -7,12 +7,14 @@ own, because they must not share a core with what they measure, and prints one J
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import re
 import subprocess
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, cast
 
 import httptools
@@ -22,7 +24,7 @@ from bench.parts import PATH, QUESTION, STREAMED
 from bench.rig import Missing, find, python
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from bench.rig import Rig
 
@@ -57,22 +59,47 @@ class Read:
     way_p99: float
 
 
-def request_bytes(port: int, body: str) -> bytes:
+_ASK: Final = """
+wrk.method = 'POST'
+wrk.body = [[{body}]]
+wrk.headers['Content-Type'] = 'application/json'
+"""
+_ASK_WITH_KEYS: Final = """
+local made, at = {{}}, 0
+init = function()
+  for key in io.lines('{keys}') do
+    made[#made + 1] = wrk.format('POST', nil, {{
+      ['Content-Type'] = 'application/json', ['Host'] = wrk.headers['Host'], ['Authorization'] = 'Bearer ' .. key
+    }}, [[{body}]])
+  end
+end
+request = function()
+  at = at % #made + 1
+  return made[at]
+end
+"""
+
+
+def request_bytes(port: int, body: str, key: str = "") -> bytes:
     data = body.encode()
     head = f"POST {PATH} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
+    head += f"Authorization: Bearer {key}\r\n" if key else ""
     return head.encode() + b"Content-Length: %d\r\n\r\n" % len(data) + data
 
 
-def ask(rig: Rig, core: int, port: int, connections: int, seconds: float) -> Asked:
-    """Whole requests over kept connections, each as soon as the last was answered."""
+def ask(
+    rig: Rig, core: int, port: int, connections: int, seconds: float, keys: Sequence[str] = ()
+) -> Asked:
+    """Whole requests over kept connections, each as soon as the last was answered; with these keys in
+    turn, if any."""
     program = find("wrk")
+    listed = rig.directory / f"keys-{port}.txt"
+    listed.write_text("".join(f"{key}\n" for key in keys), encoding="ascii")
     if program is None:
-        return Asked(**_run(rig, core, "asks", port, connections, seconds))
-    script = rig.directory / "ask.lua"
-    script.write_text(
-        f"wrk.method = 'POST'\nwrk.body = [[{QUESTION}]]\nwrk.headers['Content-Type'] = 'application/json'\n",
-        encoding="utf-8",
-    )
+        return Asked(**_run(rig, core, "asks", port, connections, seconds, listed))
+    script = rig.directory / f"ask-{port}.lua"
+    form = _ASK_WITH_KEYS if keys else _ASK
+    script.write_text(form.format(body=QUESTION, keys=listed), encoding="utf-8")
     options = ["-t1", f"-c{connections}", f"-d{max(1, round(seconds))}s", "--latency", "-s", str(script)]
     said = _output(rig, core, [program, *options, f"http://127.0.0.1:{port}{PATH}"], seconds)
     return _read_wrk(said)
@@ -83,8 +110,11 @@ def read_streams(rig: Rig, core: int, port: int, streams: int, seconds: float) -
     return Read(**_run(rig, core, "streams", port, streams, seconds))
 
 
-def _run(rig: Rig, core: int, what: str, port: int, count: int, seconds: float) -> dict[str, Any]:
-    said = _output(rig, core, python("bench.load", what, str(port), str(count), str(seconds)), seconds)
+def _run(
+    rig: Rig, core: int, what: str, port: int, count: int, seconds: float, keys: Path | None = None
+) -> dict[str, Any]:
+    arguments = (str(port), str(count), str(seconds), *([str(keys)] if keys is not None else []))
+    said = _output(rig, core, python("bench.load", what, *arguments), seconds)
     values: dict[str, Any] = json.loads(said)
     return values
 
@@ -132,8 +162,10 @@ class _Caller(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(self, request: bytes, until: float, took: list[float], failed: list[int]) -> None:
-        self._request = request
+    def __init__(
+        self, requests: Iterator[bytes], until: float, took: list[float], failed: list[int]
+    ) -> None:
+        self._requests = requests
         self._until = until
         self._took = took
         self._failed = failed
@@ -168,17 +200,18 @@ class _Caller(asyncio.Protocol):
 
     def _ask(self) -> None:
         self._asked = time.monotonic()
-        self.transport.write(self._request)
+        self.transport.write(next(self._requests))
 
 
-async def _asks(port: int, connections: int, seconds: float) -> Asked:
+async def _asks(port: int, connections: int, seconds: float, keys: Sequence[str]) -> Asked:
     loop = asyncio.get_running_loop()
     took: list[float] = []
     failed: list[int] = []
-    request, began = request_bytes(port, QUESTION), time.monotonic()
+    requests = itertools.cycle([request_bytes(port, QUESTION, key) for key in keys or ("",)])
+    began = time.monotonic()
     made = [
         await loop.create_connection(
-            lambda: _Caller(request, began + seconds, took, failed), "127.0.0.1", port
+            lambda: _Caller(requests, began + seconds, took, failed), "127.0.0.1", port
         )
         for _ in range(connections)
     ]
@@ -249,14 +282,15 @@ def _percentiles(values: list[float]) -> tuple[float, float]:
     return ordered[len(ordered) // 2], ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)]
 
 
-def main(what: str, port: str, count: str, seconds: str) -> None:
+def main(what: str, port: str, count: str, seconds: str, keys: str = "") -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if what == "asks":
-            found = asdict(runner.run(_asks(int(port), int(count), float(seconds))))
+            listed = Path(keys).read_text(encoding="ascii").split() if keys else []
+            found = asdict(runner.run(_asks(int(port), int(count), float(seconds), listed)))
         else:
             found = asdict(runner.run(_streams(int(port), int(count), float(seconds))))
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:5])
+    main(*sys.argv[1:6])

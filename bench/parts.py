@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bench.rig import Missing, Rig, Running, find, free_port, python, wait_until_up
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 MODEL: Final = "bench-model"
 PATH: Final = "/v1/chat/completions"
@@ -109,16 +112,23 @@ def any_upstream(rig: Rig, core: int) -> tuple[Running, int]:
         return own_upstream(rig, core)
 
 
-def gateway(rig: Rig, core: int, upstream: int, state: Path) -> tuple[Running, int, float]:
-    """`fleetgate serve` in front of `upstream`, and how many seconds it took to be ready."""
+def gateway(
+    rig: Rig, core: int, upstream: int, state: Path, blocks: Mapping[str, Any] | None = None
+) -> tuple[Running, int, float]:
+    """`fleetgate serve` in front of `upstream`, and how many seconds it took to be ready.
+
+    `blocks`: in place of those of its configuration; without them it is open, and bounds nothing.
+    """
     port = free_port()
     config = rig.directory / f"fleetgate-{port}.yaml"
-    config.write_text(json.dumps(_config(port, upstream)), encoding="utf-8")  # JSON is YAML
+    blocks = {**_config(upstream), **(blocks or {})}
+    blocks["gateway"] = {"auth": "open", **blocks.get("gateway", {}), "listen": f"127.0.0.1:{port}"}
+    config.write_text(json.dumps(blocks), encoding="utf-8")  # JSON is YAML
     flags = ["serve", "--config", str(config), "--state", str(state), "--log", "json"]
     one = rig.start(f"fleetgate-{port}", [command("fleetgate"), *flags], core)
     try:
         ready = wait_until_up(one, port, "/readyz")
-        wait_until_up(one, port, "/v1/models")
+        wait_until_up(one, port, "/readyz")
     except Missing as missing:
         raise Missing(f"{missing}: {rig.last_words(one.name)}") from None
     return one, port, ready
@@ -132,9 +142,8 @@ def command(name: str) -> str:
     return str(path)
 
 
-def _config(port: int, upstream: int) -> dict[str, Any]:
+def _config(upstream: int) -> dict[str, Any]:
     return {
-        "gateway": {"listen": f"127.0.0.1:{port}", "auth": "open"},
         "nodes": {
             "here": {
                 "address": "127.0.0.1",

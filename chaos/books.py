@@ -49,6 +49,7 @@ class Journal:
     """Read as it grows."""
 
     path: Path
+    price: tuple[int, int] = PRICE
     lines: dict[str, list[Line]] = field(default_factory=lambda: defaultdict(list))
     _by_number: dict[int, Line] = field(default_factory=dict)
     _read: int = 0
@@ -64,7 +65,7 @@ class Journal:
                 self._by_number[one["end"]].ended = one["at"]
                 continue
             given, made = one["tokens"]
-            line = Line(one["what"], given * PRICE[0] + made * PRICE[1], one["at"])
+            line = Line(one["what"], given * self.price[0] + made * self.price[1], one["at"])
             self._by_number[one["n"]] = line
             self.lines[one["id"]].append(line)
 

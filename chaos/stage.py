@@ -52,7 +52,8 @@ class Stage:
         config.write_text(json.dumps(self.blocks))
         flags = ["--state", str(state)] if state is not None else []
         one = RunningGateway(home, ["serve", "--config", str(config), *flags])
-        one.environment |= ACCOUNTS | {"FLEETGATE_MASTER_KEY": MASTER}
+        source = str(Path(__file__).parents[1] / "src")  # the tree we lie in is what is proved
+        one.environment |= ACCOUNTS | {"FLEETGATE_MASTER_KEY": MASTER, "PYTHONPATH": source}
         self.gateways.append(one)
         return one
 

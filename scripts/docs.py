@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import types
 from enum import Enum
@@ -14,12 +15,14 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_orig
 import click
 from pydantic_core import PydanticUndefined
 
+from fleetgate import __version__
 from fleetgate.cli import ask, main
 from fleetgate.config import declaration
 from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.schema import Settings
 from fleetgate.errors import TABLE, Row
-from fleetgate.http import admin, cache, health, inference, keys, limits, providers
+from fleetgate.http.openapi import document
+from fleetgate.http.routes import Owners, every_row
 from fleetgate.http.status import Status
 
 if TYPE_CHECKING:
@@ -165,19 +168,19 @@ def _ask_options() -> Iterator[str]:
         yield _row(f"`{names}{value}`", (action.help or "").replace("program's version number", "version"))
 
 
+def _every_row() -> tuple[RouteRow, ...]:
+    nobody: Any = None
+    return every_row(Owners(Status(__version__, 0.0), *[nobody] * (len(dataclasses.fields(Owners)) - 1)))
+
+
+def openapi() -> str:
+    """The OpenAPI document."""
+    return json.dumps(document(_every_row(), __version__), indent=2, ensure_ascii=False) + "\n"
+
+
 def routes() -> str:
     """The route table."""
-    status = Status("", 0.0)
-    nobody: Any = None
-    rows = [
-        *inference.rows(),
-        *health.rows(status),
-        *admin.rows(status, nobody, nobody),
-        *keys.rows(nobody, nobody, nobody),
-        *limits.rows(nobody, nobody),
-        *providers.rows(nobody),
-        *cache.rows(nobody, nobody, nobody),
-    ]
+    rows = _every_row()
     templates = {(row.method, row.template) for row in rows}
     lines = []
     for row in rows:
@@ -220,6 +223,7 @@ def pages() -> dict[Path, str]:
         "configuration.md": settings(),
         "commands.md": commands(),
         "routes.md": routes(),
+        "openapi.json": openapi(),
         ID: json.dumps(json_schema(), indent=2) + "\n",
     }
     return {REFERENCE / name: text for name, text in texts.items()}

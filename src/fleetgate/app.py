@@ -21,15 +21,9 @@ from fleetgate.config.reload import Apply, Hold, decide
 from fleetgate.config.watch import Watch
 from fleetgate.errors import FailureClass, Refused
 from fleetgate.fleet.fleet import ACCOUNTS, LEARNED
-from fleetgate.http import admin, health, inference
-from fleetgate.http import budget as budget_routes
-from fleetgate.http import cache as cache_routes
-from fleetgate.http import keys as key_routes
-from fleetgate.http import limits as limit_routes
-from fleetgate.http import providers as provider_routes
-from fleetgate.http import usage as usage_routes
 from fleetgate.http.door import Door
 from fleetgate.http.listener import AddressMissing, Listener, bound_address, make_listener, open_socket
+from fleetgate.http.routes import Owners, every_row
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
 from fleetgate.litellm_config import convert
@@ -124,7 +118,7 @@ class App:
             self._record,
             lambda: self.settings,
         )
-        people = self.people = assembly.people(frame, master)
+        self.people = assembly.people(frame, master)
         self.shared = assembly.shared(frame)
         self.transports = Transports()
         self.fleet = assembly.fleet(frame)
@@ -135,17 +129,7 @@ class App:
         self.status = Status(__version__, time.monotonic())
         self.surface = Surface(
             self.gateway,
-            [
-                *inference.rows(),
-                *health.rows(self.status),
-                *admin.rows(self.status, people.registry.principal, self._note),
-                *key_routes.rows(people.registry, people.people, self.bounds.rules),
-                *limit_routes.rows(self.bounds.rules, self.bounds.budgets.levels),
-                *provider_routes.rows(provider_routes.quotas_of(self.bounds.budgets)),
-                *cache_routes.rows(self.cache, people.registry.principal, self._note),
-                *usage_routes.rows(store),
-                *budget_routes.rows(self.bounds.budgets, self.bounds.switch, store),
-            ],
+            every_row(self._owners()),
             self.report,
         )
         self.status.store_healthy = lambda: store.healthy
@@ -363,6 +347,20 @@ class App:
             if settings != self.settings:
                 self._configure(settings, None)
                 self.probes.follow()
+
+    def _owners(self) -> Owners:
+        """Whom the routes ask."""
+        return Owners(
+            self.status,
+            self.people.registry,
+            self.people.people,
+            self.bounds.rules,
+            self.bounds.budgets,
+            self.bounds.switch,
+            self.cache,
+            self._store,
+            self._note,
+        )
 
     async def _note(
         self, actor: Actor, action: str, subject: str, before: dict[str, Any], after: dict[str, Any]

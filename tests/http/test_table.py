@@ -1,7 +1,7 @@
 import pytest
 
 from fleetgate.domain import Capability
-from fleetgate.http import admin, health, inference, keys, limits, providers
+from fleetgate.http.routes import Owners, every_row
 from fleetgate.http.status import Status
 from fleetgate.http.table import Access, RouteTable, Row, describe
 
@@ -84,47 +84,37 @@ def test_an_argument_ends_before_a_verb():
     assert table.find("/keys/a/rotate/") == ({"GET": plain}, "a/rotate/")
 
 
-def every_row():
-    status = Status("1", 0.0)
-    return RouteTable(
-        [
-            *inference.rows(),
-            *health.rows(status),
-            *admin.rows(status, None, None),
-            *keys.rows(None, None, None),
-            *limits.rows(None, None),
-            *providers.rows(None),
-        ]
-    ).rows
+def rows_of_the_gateway():
+    return RouteTable(every_row(Owners(Status("1", 0.0), *[None] * 8))).rows
 
 
 def test_every_row_has_one_line_of_documentation():
-    assert all(one.doc.endswith(".") and "\n" not in one.doc for one in every_row())
+    assert all(one.doc.endswith(".") and "\n" not in one.doc for one in rows_of_the_gateway())
 
 
 def test_what_changes_something_is_for_administrators_and_audited():
-    for one in every_row():
+    for one in rows_of_the_gateway():
         if one.method != "GET" and one.capability is None:
             assert one.access is Access.ADMIN
             assert one.audited
 
 
 def test_administration_is_for_administrators():
-    for one in every_row():
+    for one in rows_of_the_gateway():
         assert (one.access in (Access.ADMIN, Access.VIEWER)) is one.template.startswith("/admin/")
 
 
 def test_models_are_never_asked_without_being_a_caller():
-    rows = [one for one in every_row() if one.capability is not None]
+    rows = [one for one in rows_of_the_gateway() if one.capability is not None]
     assert {one.access for one in rows} == {Access.CALLER}
     assert {one.capability for one in rows} >= {Capability.CHAT, Capability.COMPLETE, Capability.EMBED}
 
 
 def test_openais_routes_exist_with_and_without_their_version():
-    paths = {one.template for one in every_row()}
+    paths = {one.template for one in rows_of_the_gateway()}
     for path in ("/chat/completions", "/completions", "/embeddings", "/models", "/models/{id}"):
         assert {path, f"/v1{path}"} <= paths
 
 
 def test_while_draining_only_health_is_answered():
-    assert all(one.access is Access.ANYONE for one in every_row() if one.while_draining)
+    assert all(one.access is Access.ANYONE for one in rows_of_the_gateway() if one.while_draining)

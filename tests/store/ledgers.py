@@ -61,9 +61,7 @@ def settlement(of: Reservation, cost: int, *, released: bool = False, estimated:
         Booking(one.counter, one.window, one.held, _spent(one, of, cost, released=released))
         for one in of.bookings
     )
-    return Settlement(
-        of.request_id, of.attempt, cost, released, estimated, max(0, cost - of.bound), bookings
-    )
+    return Settlement(of.request_id, of.attempt, cost, released, estimated, max(0, cost - of.bound), bookings)
 
 
 def _spent(one: Booking, of: Reservation, cost: int, *, released: bool) -> int:

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlalchemy import func, select, update
+from tests.store.ledgers import MONEY, OTHER, REQUESTS, Ticks, memory_engine, pen, reservation, sent, told
+from tests.store.ledgers import settlement as settlement_of
 
 from fleetgate.domain import Booking, Reservation
-from fleetgate.store import ledger, leases
+from fleetgate.store import leases, ledger
 from fleetgate.store.batch import Work
 from fleetgate.store.leases import Wanted
-from fleetgate.store.schema import counter, exchange, hourly, money_event, open_request, run
-from tests.store.ledgers import MONEY, OTHER, REQUESTS, Ticks, memory_engine, pen, reservation, sent
-from tests.store.ledgers import settlement as settlement_of
-from tests.store.ledgers import told
+from fleetgate.store.schema import exchange, hourly, money_event, open_request, run
 
 CEILING = {MONEY: 1_000, OTHER: 1_500, REQUESTS: 40}
 

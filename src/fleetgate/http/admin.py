@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate.domain import Capability
 from fleetgate.errors import Refused, Source
 from fleetgate.gateway import verdicts
 from fleetgate.gateway.purse import either
+from fleetgate.http import answers
 from fleetgate.http.health import summary
 from fleetgate.http.inference import capability_named
 from fleetgate.http.keys import actor
+from fleetgate.http.parameters import Parameter
 from fleetgate.http.table import Access, Row
 from fleetgate.routing.availability import detail, reason_against, state_of
 from fleetgate.routing.plan import explain as explain_route
@@ -22,6 +25,13 @@ if TYPE_CHECKING:
     from fleetgate.http.status import Status
     from fleetgate.keys.changes import Actor
     from fleetgate.live import Deployment, Engine
+
+
+EXPLAIN: Final = (
+    Parameter("model", "the name that would be asked for", required=True),
+    Parameter("capability", "what would be asked of it; `chat` if not said", Capability),
+    Parameter("key", "id or alias of the key that would ask"),
+)
 
 
 def rows(
@@ -62,10 +72,22 @@ def rows(
 
     look = Access.VIEWER
     plan = "The plan for `?model=` and `?capability=`; `?key=` as a key may use it."
-    yield Row("GET", "/admin/api/explain", look, explain, plan)
-    yield Row("GET", "/admin/api/models", look, models, "Every deployment with its state.")
-    yield Row("GET", "/admin/api/status", look, state, "Counts, and what is degraded.")
-    yield Row("GET", "/admin/api/config", look, configuration, "Settings in effect, with their origins.")
+    yield Row(
+        "GET",
+        "/admin/api/explain",
+        look,
+        explain,
+        plan,
+        query=EXPLAIN,
+        gives=answers.Plan,
+        refuses=(404,),
+    )
+    for path, answer, doc, gives in (
+        ("models", models, "Every deployment with its state.", answers.Models),
+        ("status", state, "Counts, and what is degraded.", answers.Summary),
+        ("config", configuration, "Settings in effect, with their origins.", answers.Configuration),
+    ):
+        yield Row("GET", f"/admin/api/{path}", look, answer, doc, query=(), gives=gives)
     yield Row(
         "POST",
         "/admin/api/reload",
@@ -73,6 +95,9 @@ def rows(
         reload,
         "Read the configuration again and apply it.",
         audited=True,
+        query=(),
+        gives=answers.Reload,
+        others=((409, answers.Reload),),
     )
 
 

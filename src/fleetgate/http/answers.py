@@ -11,9 +11,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from fleetgate.domain import Capability, KeyKind, Presence, State
-from fleetgate.limits import Measure, Then
-from fleetgate.routing.accounts import Standing
+from fleetgate.domain import Capability, KeyKind, Presence, State  # noqa: TC001  (types of fields)
+from fleetgate.limits import Measure, Then  # noqa: TC001  (the same)
+from fleetgate.routing.accounts import Standing  # noqa: TC001  (the same)
 
 
 class Answer(BaseModel):
@@ -30,12 +30,9 @@ class Fault(Answer):
 
     message: str
     type: str
-    param: str | None
-    """the member or parameter that is wrong"""
-    code: str
-    """a stable word for programs"""
-    failure: str | None = Field(alias="class")
-    """the class of failure where an attempt failed"""
+    param: str | None = Field(description="the member or parameter that is wrong")
+    code: str = Field(description="a stable word for programs")
+    failure: str | None = Field(alias="class", description="the class of failure where an attempt failed")
     source: Literal["caller", "gateway", "upstream"]
     request_id: str
 
@@ -54,8 +51,7 @@ class Removed(Answer):
 class Candidate(Answer):
     deployment: str
     verdict: Literal["candidate", "wait", "ejected", "refused"]
-    position: int | None
-    """where it stands in the order in which they are tried"""
+    position: int | None = Field(description="where it stands in the order in which they are tried")
     reason: str
     text: str
     local: bool
@@ -73,8 +69,7 @@ class Step(Answer):
     first_token_s: float | None
     answer_s: float | None
     tries: int
-    on: list[str] | None
-    """classes of failure that lead into this step; null: all that move on"""
+    on: list[str] | None = Field(description="classes of failure that lead here; null: all that move on")
     candidates: list[Candidate]
     unknown: list[str]
 
@@ -106,8 +101,7 @@ class Deployment(Answer):
     remembered: bool
     does: list[Capability] | None
     context: int | None
-    params_b: float | None
-    """parameters in billions"""
+    params_b: float | None = Field(description="parameters in billions")
     quantisation: str | None
     resident: bool | None
     in_flight: int
@@ -182,8 +176,7 @@ class Setting(Answer):
 class Configuration(Answer):
     fingerprint: str
     sources: list[str]
-    rejected: str | None
-    """why the file on disk is not in effect"""
+    rejected: str | None = Field(description="why the file on disk is not in effect")
     held: bool
     findings: list[Finding]
     settings: list[Setting]
@@ -237,8 +230,7 @@ class NewSecret(Answer):
 
 
 class NewKey(NewSecret):
-    limits: list[str]
-    """its limits, in words"""
+    limits: list[str] = Field(description="its limits, in words")
 
 
 class User(Answer):
@@ -293,8 +285,7 @@ class Trail(Answer):
 
 class Counter(Answer):
     counter: str
-    of: str | None
-    """of whom, where everybody counts apart"""
+    of: str | None = Field(description="of whom, where everybody counts apart")
     used: int
     held: int
     frees_in_s: float | None
@@ -475,8 +466,7 @@ class UsageRow(Sums):
 
 class Currency(Answer):
     code: str
-    rate: int
-    """nano-dollars that one of it is worth"""
+    rate: int = Field(description="nano-dollars that one of it is worth")
 
 
 class Usage(Answer):

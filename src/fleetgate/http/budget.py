@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from fleetgate.http import forms
+from fleetgate.http import answers, forms
 from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import moment, unavailable
@@ -42,7 +42,15 @@ def rows(budgets: Budgets, switch: Switch, store: Store) -> Iterator[Row]:
         await call.json({"ok": not findings, "findings": findings})
 
     at = "/admin/api/budget"
-    yield Row("GET", at, Access.VIEWER, show, "Budgets, and whether paid models are switched off.")
+    yield Row(
+        "GET",
+        at,
+        Access.VIEWER,
+        show,
+        "Budgets, and whether paid models are switched off.",
+        query=(),
+        gives=answers.Budgets,
+    )
     yield Row(
         "POST",
         f"{at}/pause",
@@ -51,6 +59,9 @@ def rows(budgets: Budgets, switch: Switch, store: Store) -> Iterator[Row]:
         "Switch everything off that costs money.",
         store="503",
         audited=True,
+        query=(),
+        request=forms.PauseBudget,
+        gives=answers.Switched,
     )
     yield Row(
         "POST",
@@ -60,6 +71,8 @@ def rows(budgets: Budgets, switch: Switch, store: Store) -> Iterator[Row]:
         "Switch paid models on again.",
         store="503",
         audited=True,
+        query=(),
+        gives=answers.Switched,
     )
     yield Row(
         "GET",
@@ -68,6 +81,8 @@ def rows(budgets: Budgets, switch: Switch, store: Store) -> Iterator[Row]:
         check,
         "Compare every counter and every sum with what they were made of.",
         store="503",
+        query=(),
+        gives=answers.Check,
     )
 
 

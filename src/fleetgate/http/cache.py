@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from fleetgate.errors import Refused, Source
-from fleetgate.http import forms
+from fleetgate.http import answers, forms
 from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
 
@@ -70,7 +70,15 @@ def rows(
         await note(actor(call), "cache.flush", issuer or "everything", {}, {"flushed": flushed})
         await call.json({"flushed": flushed, "key": issuer})
 
-    yield Row("GET", AT, Access.VIEWER, show, "The answer cache: sizes and counts.")
+    yield Row(
+        "GET",
+        AT,
+        Access.VIEWER,
+        show,
+        "The answer cache: sizes and counts.",
+        query=(),
+        gives=answers.CacheFigures,
+    )
     yield Row(
         "POST",
         f"{AT}/flush",
@@ -79,4 +87,8 @@ def rows(
         "Forget kept answers: all, or those to one `key` (id or alias).",
         store="goes on; 503 where `key` must be looked up",
         audited=True,
+        query=(),
+        request=Flush,
+        gives=answers.Flushed,
+        refuses=(404, 409),
     )

@@ -10,8 +10,11 @@ from fleetgate import units
 from fleetgate.domain import KeyKind
 from fleetgate.errors import Refused
 from fleetgate.gateway import body as bodies
+from fleetgate.http.parameters import advice_for
 
 if TYPE_CHECKING:
+    from pydantic_core import ErrorDetails
+
     from fleetgate.http.call import Call
 
 LARGEST: Final = 64 * 1024
@@ -37,12 +40,17 @@ Tag = Annotated[str, StringConstraints(pattern=r"^[^\s,]{1,100}$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_pattern)]
 Time = Annotated[str, AfterValidator(_time)]
 Text = Annotated[str, StringConstraints(max_length=500)]
+Number = Annotated[int, Field(ge=1)]
+Count = Annotated[int, Field(ge=0)]
 
 
 class Form(BaseModel):
-    """A body. Members that are not declared are refused: a misspelt restriction must not be none."""
+    """A body. Members that are not declared are refused: a misspelt restriction must not be none.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Nor is a value taken for what it is not: `"no"` is a text.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class UpdateKey(Form):
@@ -148,11 +156,18 @@ async def filled(call: Call, form: type[Filled]) -> Filled:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        known = ", ".join(form.model_fields)
         raise Refused(
             400,
             "malformed",
             f"`{where}`: {first['msg']}" if where else first["msg"],
-            advice=f"Known members: {known}." if first["type"] == "extra_forbidden" else "",
+            advice=_advice(first, form),
             param=where or None,
         ) from None
+
+
+def _advice(problem: ErrorDetails, form: type[Form]) -> str:
+    if problem["type"] != "extra_forbidden":
+        return ""
+    where = problem["loc"]
+    # Of what lies deeper, only the name of the whole form's members is known here.
+    return advice_for(str(where[-1]), list(form.model_fields)) if len(where) == 1 else ""

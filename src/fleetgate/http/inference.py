@@ -8,6 +8,7 @@ from fleetgate.domain import Capability
 from fleetgate.errors import Refused
 from fleetgate.gateway import verdicts
 from fleetgate.gateway.exchange import Exchange
+from fleetgate.http import answers
 from fleetgate.http.door import read_head
 from fleetgate.http.table import Access, Row
 
@@ -31,8 +32,22 @@ def rows() -> Iterator[Row]:
                 capability,
                 store="goes on; entries wait in memory, bounded",
             )
-        yield Row("GET", f"{prefix}/models", Access.CALLER, models, "The names that can be asked for.")
-        yield Row("GET", f"{prefix}/models/{{id}}", Access.CALLER, model, "One of these names.")
+        yield Row(
+            "GET",
+            f"{prefix}/models",
+            Access.CALLER,
+            models,
+            "The names that can be asked for.",
+            gives=answers.ModelList,
+        )
+        yield Row(
+            "GET",
+            f"{prefix}/models/{{id}}",
+            Access.CALLER,
+            model,
+            "One of these names.",
+            gives=answers.ModelEntry,
+        )
 
 
 _INFERENCE: Final = (

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import units
 from fleetgate.errors import Refused
-from fleetgate.http import forms
+from fleetgate.http import answers, forms
+from fleetgate.http.parameters import Parameter
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import Actor, moment
 
@@ -24,6 +25,17 @@ NOT_KEPT: Final = ((b"cache-control", b"no-store"),)
 """for answers that hold a secret"""
 MOST_LINES: Final = 1_000
 DOWN: Final = "503"
+_YES: Final = ("true", "1")
+_NO: Final = ("false", "0", "")
+LISTED: Final = (
+    Parameter("user", "only those of this user"),
+    Parameter("team", "only those of this team"),
+    Parameter("revoked", "revoked ones too", bool),
+)
+TRAIL: Final = (
+    Parameter("limit", f"at most so many lines; {MOST_LINES} at the most", forms.Count),
+    Parameter("below", "only lines with smaller numbers", forms.Count),
+)
 
 
 def rows(registry: Registry, people: People, rules: Rules) -> Iterator[Row]:
@@ -44,6 +56,8 @@ def rows(registry: Registry, people: People, rules: Rules) -> Iterator[Row]:
         trail,
         "Administrative changes, newest first; `?limit=`, `?below=NUMBER` for older ones.",
         store=DOWN,
+        query=TRAIL,
+        gives=answers.Trail,
     )
 
 
@@ -59,7 +73,7 @@ def _key_rows(registry: Registry, rules: Rules) -> Iterator[Row]:
     async def listed(call: Call) -> None:
         query = call.query()
         found = await registry.listed(
-            user=query.get("user"), team=query.get("team"), revoked=query.get("revoked") in ("1", "true")
+            user=query.get("user"), team=query.get("team"), revoked=_yes(query.get("revoked", ""), "revoked")
         )
         await call.json({"rows": [registry.view(row) for row in found]})
 
@@ -87,15 +101,34 @@ def _key_rows(registry: Registry, rules: Rules) -> Iterator[Row]:
         await call.json({"key": registry.view(row)})
 
     at, one = "/admin/api/keys", "/admin/api/keys/{id}"
-    look = Access.VIEWER
-    yield Row("GET", at, look, listed, "Keys; `?user=`, `?team=`, `?revoked=true`.", store=DOWN)
-    yield _audited("POST", at, create, "A new key; its secret is in this answer and nowhere else.")
-    yield Row("GET", one, look, show, "One key, by id or alias.", store=DOWN)
-    yield _audited("PATCH", one, update, "Change some members of a key.")
+    yield _looked_up(at, listed, "Keys; `?user=`, `?team=`, `?revoked=true`.", answers.Keys, LISTED)
     yield _audited(
-        "POST", f"{one}/rotate", rotate, "A new secret; the one before counts for `grace`, by default 1h."
+        "POST",
+        at,
+        create,
+        "A new key; its secret is in this answer and nowhere else.",
+        request=forms.CreateKey,
+        gives=answers.NewKey,
+        status=201,
     )
-    yield _audited("POST", f"{one}/revoke", revoke, "The key never counts again.")
+    yield _looked_up(one, show, "One key, by id or alias.", answers.OneKey)
+    yield _audited(
+        "PATCH",
+        one,
+        update,
+        "Change some members of a key.",
+        request=forms.UpdateKey,
+        gives=answers.OneKey,
+    )
+    yield _audited(
+        "POST",
+        f"{one}/rotate",
+        rotate,
+        "A new secret; the one before counts for `grace`, by default 1h.",
+        request=forms.RotateKey,
+        gives=answers.NewSecret,
+    )
+    yield _audited("POST", f"{one}/revoke", revoke, "The key never counts again.", gives=answers.OneKey)
 
 
 def _people_rows(people: People) -> Iterator[Row]:
@@ -128,15 +161,47 @@ def _people_rows(people: People) -> Iterator[Row]:
         await people.remove_team(actor(call), call.argument)
         await call.json({"removed": call.argument})
 
-    look = Access.VIEWER
-    yield Row("GET", "/admin/api/users", look, users, "Users.", store=DOWN)
-    yield _audited("POST", "/admin/api/users", create_user, "A new user, of a team if said.")
-    yield _audited("PATCH", "/admin/api/users/{name}", update_user, "Change the team or note of a user.")
-    yield _audited("DELETE", "/admin/api/users/{name}", remove_user, "Remove a user who has no keys.")
-    yield Row("GET", "/admin/api/teams", look, teams, "Teams.", store=DOWN)
-    yield _audited("POST", "/admin/api/teams", create_team, "A new team.")
+    yield _looked_up("/admin/api/users", users, "Users.", answers.Users)
     yield _audited(
-        "DELETE", "/admin/api/teams/{name}", remove_team, "Remove a team that has neither users nor keys."
+        "POST",
+        "/admin/api/users",
+        create_user,
+        "A new user, of a team if said.",
+        request=forms.CreateUser,
+        gives=answers.OneUser,
+        status=201,
+    )
+    yield _audited(
+        "PATCH",
+        "/admin/api/users/{name}",
+        update_user,
+        "Change the team or note of a user.",
+        request=forms.UpdateUser,
+        gives=answers.OneUser,
+    )
+    yield _audited(
+        "DELETE",
+        "/admin/api/users/{name}",
+        remove_user,
+        "Remove a user who has no keys.",
+        gives=answers.Removed,
+    )
+    yield _looked_up("/admin/api/teams", teams, "Teams.", answers.Teams)
+    yield _audited(
+        "POST",
+        "/admin/api/teams",
+        create_team,
+        "A new team.",
+        request=forms.CreateTeam,
+        gives=answers.OneTeam,
+        status=201,
+    )
+    yield _audited(
+        "DELETE",
+        "/admin/api/teams/{name}",
+        remove_team,
+        "Remove a team that has neither users nor keys.",
+        gives=answers.Removed,
     )
 
 
@@ -144,8 +209,40 @@ def _nothing_to_change() -> Refused:
     return Refused(400, "malformed", "nothing is to be changed", advice="Name a member to change.")
 
 
-def _audited(method: str, template: str, answer: Answerer, doc: str) -> Row:
-    return Row(method, template, Access.ADMIN, answer, doc, store=DOWN, audited=True)
+def _looked_up(
+    template: str,
+    answer: Answerer,
+    doc: str,
+    gives: type[answers.Answer],
+    query: tuple[Parameter, ...] = (),
+) -> Row:
+    return Row("GET", template, Access.VIEWER, answer, doc, store=DOWN, query=query, gives=gives)
+
+
+def _audited(
+    method: str,
+    template: str,
+    answer: Answerer,
+    doc: str,
+    *,
+    gives: type[answers.Answer],
+    request: type[forms.Form] | None = None,
+    status: int = 200,
+) -> Row:
+    return Row(
+        method,
+        template,
+        Access.ADMIN,
+        answer,
+        doc,
+        store=DOWN,
+        audited=True,
+        query=(),
+        request=request,
+        gives=gives,
+        status=status,
+        refuses=(409,),
+    )
 
 
 def actor(call: Call) -> Actor:
@@ -166,6 +263,12 @@ def _line(row: AuditRow) -> dict[str, Any]:
         "address": row.address,
         "request_id": row.request_id,
     }
+
+
+def _yes(text: str, name: str) -> bool:
+    if text not in _YES and text not in _NO:
+        raise Refused(400, "malformed", f"`{name}` is true or false, not {text[:50]!r}", param=name)
+    return text in _YES
 
 
 def _number(text: str, name: str) -> int:

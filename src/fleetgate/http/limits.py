@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetgate.http import forms
+from fleetgate.http import answers, forms
 from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import moment
@@ -40,7 +40,15 @@ def rows(rules: Rules, status: Status) -> Iterator[Row]:
         await rules.remove(actor(call), call.argument)
         await call.json({"removed": call.argument})
 
-    yield Row("GET", AT, Access.VIEWER, listed, "Limits, quotas and budgets, and how far each is used.")
+    yield Row(
+        "GET",
+        AT,
+        Access.VIEWER,
+        listed,
+        "Limits, quotas and budgets, and how far each is used.",
+        query=(),
+        gives=answers.Limits,
+    )
     yield Row(
         "POST",
         AT,
@@ -49,6 +57,11 @@ def rows(rules: Rules, status: Status) -> Iterator[Row]:
         "New limits: an entry as in the file; each of its measures becomes one.",
         store="503",
         audited=True,
+        query=(),
+        request=forms.CreateLimit,
+        gives=answers.Limits,
+        status=201,
+        refuses=(409,),
     )
     yield Row(
         "DELETE",
@@ -58,6 +71,9 @@ def rows(rules: Rules, status: Status) -> Iterator[Row]:
         "Remove a limit that was made over the API.",
         store="503",
         audited=True,
+        query=(),
+        gives=answers.Removed,
+        refuses=(409,),
     )
 
 

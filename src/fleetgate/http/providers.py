@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from fleetgate.http import answers
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import moment
 from fleetgate.limits import QUOTA
@@ -39,6 +40,8 @@ def rows(quotas: Quotas) -> Iterator[Row]:
         Access.VIEWER,
         listed,
         "Providers: which account is out until when and why, prices, and quotas.",
+        query=(),
+        gives=answers.Providers,
     )
 
 

@@ -16,7 +16,7 @@ from fleetgate.http.table import RouteTable
 from fleetgate.keys.ring import Unfamiliar
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+    from collections.abc import Awaitable, Callable, Collection, Iterable, MutableMapping
 
     from fleetgate.gateway.gateway import Gateway
     from fleetgate.http.table import Row
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 class NoSuchMethod(Refused):
     """The path exists, for other methods. Its answer has to name them."""
 
-    def __init__(self, method: str, methods: Iterable[str]) -> None:
+    def __init__(self, method: str, methods: Collection[str]) -> None:
         known = {*methods, *(("HEAD",) if "GET" in methods else ())}
         self.allowed = ", ".join(sorted(known))
         advice = f"Allowed: {self.allowed}."
@@ -92,7 +92,7 @@ class Surface:
             call.principal = door.admit(call, row)
         except Unfamiliar as unfamiliar:
             call.principal = await door.admit_unfamiliar(call, row, unfamiliar)
-        if row.query is not None and call.scope["query_string"]:
+        if row.query is not None and call.scope.get("query_string"):
             hold_against(call.query(), row.query)
         await row.answer(call)
 

@@ -54,8 +54,12 @@ class Row:
     """the form of the body; None: a body is not looked at"""
     gives: type[BaseModel] | None = None
     """the form of the answer, for the OpenAPI document: nothing is converted by it"""
+    media: tuple[str, ...] = ()
+    """what else than JSON can be asked for"""
     status: int = 200
     """of the answer where all went well"""
+    others: tuple[tuple[int, type[BaseModel]], ...] = ()
+    """statuses at which something else may be answered than an error, and its form"""
     refuses: tuple[int, ...] = ()
     """statuses of refusals that its kind of row does not have anyway"""
 

@@ -6,10 +6,12 @@ import csv
 import io
 import re
 from datetime import UTC, datetime, tzinfo
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fleetgate import units
 from fleetgate.errors import Refused
+from fleetgate.http import answers, forms
+from fleetgate.http.parameters import Parameter
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import read
 from fleetgate.store import usage
@@ -33,7 +35,19 @@ MOST_ROWS: Final = 20_000
 MOST_ENTRIES: Final = 1_000
 FORMATS: Final = ("json", "csv")
 DAY: Final = 86_400
-_OTHERS: Final = ("by", "since", "until", "zone", "limit", "format")
+SUMS: Final = (
+    Parameter("by", f"what is told apart, with commas between: {', '.join(BY)}"),
+    Parameter("since", f"a time ago such as 7d, or a date; {DEFAULT_SINCE} if not said"),
+    Parameter("until", "the same; now if not said"),
+    Parameter("zone", "of days, months and hours; UTC if not said"),
+    Parameter("limit", f"at most so many rows; {MOST_ROWS} at the most", forms.Number),
+    Parameter("format", "JSON if not said", Literal["json", "csv"]),
+    *(Parameter(name, f"only what has this {name}") for name in PLACES),
+)
+LATEST: Final = (
+    Parameter("limit", f"at most so many entries; {MOST_ENTRIES} at the most", forms.Number),
+    Parameter("below", "only entries older than the one with this request id"),
+)
 _TIME: Final = re.compile(r"(\d{4})-(\d\d)(-\d\d(T\d\d:\d\d(:\d\d)?(Z|[+-]\d\d:\d\d)?)?)?")
 _TIMES_MEAN: Final = (
     "Write a time ago such as 7d or 12h, or a date such as 2026-11, 2026-11-01, 2026-11-01T08:00."
@@ -61,7 +75,6 @@ def rows(store: Store) -> Iterator[Row]:
 
     async def exchanges(call: Call) -> None:
         query = call.query()
-        _known(query, ("limit", "below"))
         limit = _number(query.get("limit", "100"), "limit", MOST_ENTRIES)
         below = query.get("below")
         found = await read(store, lambda connection: usage.entries(connection, limit, below))
@@ -75,6 +88,9 @@ def rows(store: Store) -> Iterator[Row]:
         f"What was used: sums by `?by=` ({', '.join(BY)}), `?since=`, `?until=`, `?zone=`, `?limit=`, of one "
         f"{', '.join(PLACES)} if said; `?format=csv`.",
         store="503",
+        query=SUMS,
+        gives=answers.Usage,
+        media=("text/csv",),
     )
     yield Row(
         "GET",
@@ -83,6 +99,8 @@ def rows(store: Store) -> Iterator[Row]:
         exchanges,
         "The latest entries of the ledger with their attempts; `?limit=`, `?below=ID` for older ones.",
         store="503",
+        query=LATEST,
+        gives=answers.Exchanges,
     )
 
 
@@ -91,7 +109,6 @@ def rows(store: Store) -> Iterator[Row]:
 
 def _question(query: Mapping[str, str], now: float) -> Question:
     """Raises Refused (400): a question that is misunderstood would get a wrong answer, not none."""
-    _known(query, (*_OTHERS, *PLACES))
     zone = _zone(query.get("zone", "UTC"))
     until = _moment(query["until"], "until", now, zone) if "until" in query else now
     since = _moment(query.get("since", DEFAULT_SINCE), "since", now, zone)
@@ -102,14 +119,6 @@ def _question(query: Mapping[str, str], now: float) -> Question:
     # Nothing lies beyond tomorrow, and days have to be counted up to there.
     until = min(int(until), int(now) + DAY)
     return Question(_by(query), max(0, int(since)), until, zone, filters, limit)
-
-
-def _known(query: Mapping[str, str], names: Sequence[str]) -> None:
-    unknown = next((name for name in query if name not in names), None)
-    if unknown is not None:
-        raise _wrong(
-            unknown, f"there is no parameter {unknown[:50]!r}", advice=f"Known ones: {', '.join(names)}."
-        )
 
 
 def _by(query: Mapping[str, str]) -> tuple[str, ...]:

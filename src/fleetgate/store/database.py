@@ -55,10 +55,6 @@ FAILING_WITHIN: Final = 0.25
 """… and while the database fails."""
 
 
-def _new_run() -> str:
-    return secrets.token_hex(8)
-
-
 def _as_it_is(text: str) -> str:
     return text
 
@@ -104,14 +100,13 @@ class Store:
         limit: int = LIMIT,
         gather: float = GATHER,
         lineage: Lineage = LINEAGE,
-        identify: Callable[[], str] = _new_run,
     ) -> Store:
         """Takes the directory, brings its database up to date, starts the writer, and ends what earlier
         runs left open.
 
         `database` is `sqlite`, a file in the directory, or an address of PostgreSQL, which other gateways
         with directories of their own may use too. `clock` gives unix seconds; `scrub` takes secrets out
-        of free text before it is stored; `identify` names this run.
+        of free text before it is stored.
         """
         sqlite.prepare(directory)
         hold = sqlite.Hold(directory)
@@ -126,7 +121,7 @@ class Store:
         except BaseException:
             hold.release()
             raise
-        ledger = RunLedger(identify(), platform.node(), clock)
+        ledger = RunLedger(secrets.token_hex(8), platform.node(), clock)
         writer = Writer(used.writing, ledger, scrub, limit=limit, gather=gather)
         writer.start()
         if not locked:

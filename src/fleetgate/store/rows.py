@@ -85,7 +85,7 @@ def _attempt_form(attempt: Attempt, scrub: Callable[[str], str]) -> AttemptForm:
         scrub(attempt.text) if attempt.text else "",
         attempt.number,
         attempt.account,
-        _usage_form(attempt.usage),
+        None if attempt.usage is _NO_USAGE else _usage_form(attempt.usage),
         attempt.cost,
         attempt.estimated,
         attempt.price,
@@ -95,7 +95,7 @@ def _attempt_form(attempt: Attempt, scrub: Callable[[str], str]) -> AttemptForm:
 
 
 def _usage_form(usage: Usage) -> UsageForm | None:
-    if usage == _NO_USAGE:
+    if usage.input_tokens is None and usage.output_tokens is None and usage == _NO_USAGE:
         return None
     return UsageForm(
         usage.input_tokens,
@@ -115,6 +115,14 @@ def _usage_form(usage: Usage) -> UsageForm | None:
 def values_of(entry: Entry, scrub: Callable[[str], str]) -> Values:
     """The row of an exchange. `scrub` takes secrets out of free text, such as an upstream's own words."""
     usage, first = entry.usage, entry.first_content
+    cost, unknown, energy, energy_cost = 0, False, 0, 0
+    for attempt in entry.attempts:
+        if attempt.cost is None:
+            unknown = True
+        elif attempt.cost:
+            cost += attempt.cost
+        energy += attempt.energy
+        energy_cost += attempt.energy_cost
     attempts = msgspec.json.encode([_attempt_form(attempt, scrub) for attempt in entry.attempts])
     return (
         entry.request_id,
@@ -139,10 +147,10 @@ def values_of(entry: Entry, scrub: Callable[[str], str]) -> Values:
         entry.user,
         entry.team,
         entry.end_user,
-        entry.cost,
-        entry.cost_unknown,
-        sum(attempt.energy for attempt in entry.attempts),
-        sum(attempt.energy_cost for attempt in entry.attempts),
+        cost,
+        unknown,
+        energy,
+        energy_cost,
         entry.cache,
         msgspec.json.encode(entry.tags).decode() if entry.tags else "[]",
     )

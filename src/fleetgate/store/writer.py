@@ -25,7 +25,7 @@ from sqlalchemy import Connection, delete, exc
 from fleetgate.domain import Entry, Settlement
 from fleetgate.store.adding import adding
 from fleetgate.store.batch import Dispatch, Doubled, RunLedger, Work, Written
-from fleetgate.store.failures import StoreError, Trouble, cause_of, said
+from fleetgate.store.failures import StoreError, Trouble, cause_of, repeatable, said
 from fleetgate.store.rows import bent, document_of, values_of
 from fleetgate.store.schema import learned
 
@@ -131,6 +131,7 @@ class Writer:
         self.doubles = 0
         """exchanges not added because their request id was there already"""
         self.written = 0
+        self.commits = 0
         self.last_error: str | None = None
         """the latest failure, kept after recovery"""
         self.failing = False
@@ -168,7 +169,7 @@ class Writer:
 
     @property
     def full(self) -> bool:
-        return self._queue.qsize() >= self._limit
+        return self._queue.qsize() >= self._limit >= 0
 
     def put(self, item: Dispatch | Mark | Job) -> None:
         """For what somebody waits for."""
@@ -346,7 +347,9 @@ class Writer:
             except Exception as error:
                 if isinstance(error, _ROW_ERRORS) or isinstance(cause_of(error), _ROW_ERRORS):
                     raise Unfit from error
-                self._failed(error)
+                # Another gateway was in the way: that is no failure unless it stays so.
+                if pause > PAUSE_FIRST or not repeatable(error):
+                    self._failed(error)
             else:
                 self._worked()
                 return True
@@ -377,12 +380,14 @@ class Writer:
         connection = self._connected()
         try:
             with connection.begin():
-                return act(connection)
+                found = act(connection)
         except Doubled:
             raise
         except BaseException:
             self._close()
             raise
+        self.commits += 1
+        return found
 
     def _do(self, job: Job) -> None:
         if not job.done.set_running_or_notify_cancel():
