@@ -180,7 +180,7 @@ class Asked:
 def _begin(rig: Rig, core: int, upstream: int, number: int, setup: Setup) -> Asked:
     directory = rig.directory / f"state-{number}"
     state.prepare(directory)
-    keys = state.add_keys(directory, setup.keys, NAMES)[: setup.used]
+    keys = state.add_keys(directory, setup.keys, NAMES)[: setup.used] or [""]
     if setup.own_limits:
         state.add_limits(directory, keys)
     if setup.exchanges:

@@ -68,9 +68,9 @@ _ASK_WITH_KEYS: Final = """
 local made, at = {{}}, 0
 init = function()
   for key in io.lines('{keys}') do
-    made[#made + 1] = wrk.format('POST', nil, {{
-      ['Content-Type'] = 'application/json', ['Host'] = wrk.headers['Host'], ['Authorization'] = 'Bearer ' .. key
-    }}, [[{body}]])
+    local headers = {{ ['Content-Type'] = 'application/json', ['Host'] = wrk.headers['Host'] }}
+    if key ~= '' then headers['Authorization'] = 'Bearer ' .. key end
+    made[#made + 1] = wrk.format('POST', nil, headers, [[{body}]])
   end
 end
 request = function()
@@ -91,7 +91,7 @@ def ask(
     rig: Rig, core: int, port: int, connections: int, seconds: float, keys: Sequence[str] = ()
 ) -> Asked:
     """Whole requests over kept connections, each as soon as the last was answered; with these keys in
-    turn, if any."""
+    turn, if any, of which an empty one is none."""
     program = find("wrk")
     listed = rig.directory / f"keys-{port}.txt"
     listed.write_text("".join(f"{key}\n" for key in keys), encoding="ascii")
@@ -285,7 +285,7 @@ def _percentiles(values: list[float]) -> tuple[float, float]:
 def main(what: str, port: str, count: str, seconds: str, keys: str = "") -> None:
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         if what == "asks":
-            listed = Path(keys).read_text(encoding="ascii").split() if keys else []
+            listed = Path(keys).read_text(encoding="ascii").splitlines() if keys else []
             found = asdict(runner.run(_asks(int(port), int(count), float(seconds), listed)))
         else:
             found = asdict(runner.run(_streams(int(port), int(count), float(seconds))))

@@ -159,6 +159,47 @@ async def test_a_database_that_hangs_delays_a_request_only_so_long(tmp_path, mon
         assert await there.who(key) is not None
 
 
+async def test_a_reading_that_is_late_counts_as_old_as_it_is(tmp_path, monkeypatch):
+    async with house(tmp_path) as here:
+        _, key = await here.make()
+        there = here.beside()
+        await there.keys.poll()
+        assert not (await there.who(key)).only_local
+        monkeypatch.setattr(owner, "READ_LIMIT", 0.01)
+        held = [there.store._reading.connect() for _ in range(4)]  # nobody gets a connection
+        try:
+            await there.keys.poll()
+            assert not (await there.who(key)).only_local  # a busy machine is no outage, …
+            here.clock.move(2.1)
+            assert (await there.who(key)).only_local  # … unless it lasts
+        finally:
+            for connection in held:
+                connection.close()
+        await asyncio.wait((there.keys._polling,))
+        assert (await there.who(key)).only_local
+        monkeypatch.undo()
+        await there.keys.poll()
+        assert not (await there.who(key)).only_local
+
+
+async def test_whoever_tries_keys_cannot_make_the_database_count_as_down(tmp_path, monkeypatch):
+    async with house(tmp_path) as here:
+        _, key = await here.make()
+        there = here.beside()
+        await there.keys.poll()
+        assert not (await there.who(key)).only_local
+        monkeypatch.setattr(owner, "READ_LIMIT", 0.01)
+        held = [there.store._reading.connect() for _ in range(4)]
+        try:
+            with pytest.raises(Refused):
+                await there.who(invented())
+            assert not (await there.who(key)).only_local
+        finally:
+            for connection in held:
+                connection.close()
+        await asyncio.gather(*there.keys._asked.values())
+
+
 async def test_many_requests_with_one_new_key_are_one_reading(tmp_path):
     async with house(tmp_path) as here:
         _, key = await here.make()

@@ -204,8 +204,8 @@ class Histories(RuleBasedStateMachine):
         gateway = self._gateway(data)
         if mode == "taken_back":
             self._fail(gateway)
-        gateway.write(gateway.queue, remember=mode != "twice")
-        self._committed(gateway)
+        written = gateway.write(gateway.queue, remember=mode != "twice")
+        self._committed(gateway, written)
         if mode == "twice":
             again = gateway.write(gateway.queue)
             assert again.exchanges == 0
@@ -230,8 +230,7 @@ class Histories(RuleBasedStateMachine):
         """The queue is lost, before or after it was committed."""
         gateway = self._gateway(data)
         if written:
-            gateway.write(gateway.queue, remember=False)
-            self._committed(gateway)
+            self._committed(gateway, gateway.write(gateway.queue, remember=False))
         self._end(gateway)
         self.start()
 
@@ -244,8 +243,7 @@ class Histories(RuleBasedStateMachine):
         self.start()
 
     def write_all(self, gateway) -> None:
-        gateway.write(gateway.queue)
-        self._committed(gateway)
+        self._committed(gateway, gateway.write(gateway.queue))
         gateway.queue, gateway.waiting = Work(), []
 
     def _end(self, gateway) -> None:
@@ -273,7 +271,7 @@ class Histories(RuleBasedStateMachine):
     @rule()
     def tidy(self) -> None:
         """Retention: what is closed is carried."""
-        before = round(self.clock.now * 1e3) + 1
+        before = 4_000_000_000_000
         with self.engine.connect() as connection, connection.begin():
             ledger.carry(connection, before)
             left = set(connection.execute(select(money_event.c.request_id)).scalars())
@@ -286,10 +284,11 @@ class Histories(RuleBasedStateMachine):
 
     # What that comes to
 
-    def _committed(self, gateway) -> None:
+    def _committed(self, gateway, written) -> None:
+        refused = [one.reservation for one in written.refused]
         for kind in ("dispatch", "settle", "entry"):
             for what, one in gateway.waiting:
-                if what == kind:
+                if what == kind and not (what == "dispatch" and one.of in refused):
                     getattr(self, f"_{kind}ed")(one)
 
     def _dispatched(self, one) -> None:
@@ -368,7 +367,22 @@ class Histories(RuleBasedStateMachine):
                 assert min(found.held, found.spent) >= 0
 
 
-Histories.TestCase.settings = settings(
-    max_examples=60, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck)
-)
+class SharedHistories(Histories):
+    """The history of one on PostgreSQL: two gateways, and each may be taken for dead while it lives."""
+
+    most_alive = 2
+
+    @rule(data=st.data())
+    def silence(self, data) -> None:
+        """A gateway is not heard of for a while, and the other one ends what it had open."""
+        silent = self._gateway(data)
+        (other,) = [one for one in self.gateways if one is not silent]
+        with self.engine.connect() as connection, connection.begin():
+            connection.execute(update(run).where(run.c.id == silent.ledger.run).values(beat_at=0))
+        other.transact(other.ledger.recover)
+        self._recovered(lambda owner: owner is silent)
+
+
+RULES = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+Histories.TestCase.settings = settings(max_examples=60, stateful_step_count=40, **RULES)
 TestHistories = Histories.TestCase

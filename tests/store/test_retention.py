@@ -284,3 +284,15 @@ async def test_a_clock_that_was_wrong_does_not_put_it_off_for_ever(store):
     assert [event for event, *_ in await house.round(0)] == ["sums_checked"]
     assert count(store, meta) >= 2
     await house.close()
+
+
+async def test_hours_that_were_found_right_are_not_read_again_every_day(store, entry):
+    await fill(store, entry, 2)
+    await store.change(lambda connection: retention._keep(connection, retention.FILLED, "yes"))
+    house = House(store)
+    for seconds in (60, 2 * DAY):
+        assert (await house.round(seconds))[-1] == ("sums_checked", "info", {"wrong": 0, "findings": []})
+    await store.change(lambda connection: connection.execute(update(table).values(cost=3)))
+    assert (await house.round(2 * DAY))[-1][2]["wrong"] == 0
+    assert len(await retention.full_check(store, pauses=PAUSES)) == 2  # whoever asks gets all of it
+    await house.close()

@@ -7,12 +7,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetgate.domain import Attempt, Entry, Usage
-from fleetgate.store.rows import COLUMNS, MOST, bent, entry_of, values_of
+from fleetgate.store.rows import COLUMNS, MOST, bent, document_of, entry_in, entry_of, values_of
 
 text = st.text(st.characters(codec="utf-8"), max_size=40)
 millis = st.integers(0, 4_000_000_000_000).map(lambda n: n / 1e3)
 micros = st.integers(0, 10**12).map(lambda n: n / 1e6)
 counts = st.integers(0, MOST)
+usages = st.builds(
+    Usage,
+    *(st.none() | counts for _ in range(3)),
+    st.booleans(),
+    *(st.none() | counts for _ in range(7)),
+)
 attempts = st.builds(
     Attempt,
     deployment=text,
@@ -24,6 +30,14 @@ attempts = st.builds(
     status=st.none() | st.integers(100, 599),
     first_content=st.none() | micros,
     text=text,
+    number=st.integers(0, 9),
+    account=st.none() | text,
+    usage=usages,
+    cost=st.none() | st.integers(0, 10**15),
+    estimated=st.booleans(),
+    price=text,
+    energy=st.integers(0, 10**15),
+    energy_cost=st.integers(0, 10**15),
 )
 entries = st.builds(
     Entry,
@@ -45,6 +59,11 @@ entries = st.builds(
     bytes_in=counts,
     bytes_out=counts,
     note=text,
+    user=st.none() | text,
+    team=st.none() | text,
+    end_user=st.none() | text,
+    cache=st.sampled_from(["", "hit", "joined"]),
+    tags=st.lists(text, max_size=3).map(tuple),
 )
 
 
@@ -63,6 +82,29 @@ def through_sqlite(values):
 @given(entries)
 def test_an_entry_comes_back_from_its_row_as_it_was(entry):
     assert entry_of(through_sqlite(values_of(entry, str))) == entry
+
+
+@given(entries)
+def test_an_exchange_that_is_not_over_comes_back_from_its_document(entry):
+    assert entry_in(document_of(values_of(entry, str))) == entry
+
+
+def test_a_row_has_the_sums_of_its_attempts(entry):
+    attempts = (
+        Attempt("a/b/c", "ok", 0, 1, cost=7, energy=3, energy_cost=2),
+        Attempt("a/b/c", "ok", 0, 1, cost=None),
+        Attempt("a/b/c", "ok", 0, 1, cost=5, energy=1, energy_cost=1),
+    )
+    row = dict(zip(COLUMNS, values_of(entry(attempts=attempts), str), strict=True))
+    assert (row["cost"], row["cost_unknown"], row["energy"], row["energy_cost"]) == (12, True, 4, 3)
+
+
+def test_what_an_attempt_does_not_say_takes_no_room(entry):
+    row = dict(zip(COLUMNS, values_of(entry(attempts=(Attempt("a/b/c", "ok", 0, 1),)), str), strict=True))
+    assert row["attempts"] == '[{"deployment":"a/b/c","outcome":"ok","began_us":0,"ended_us":1000000}]'
+    unknown = Attempt("a/b/c", "ok", 0, 1, cost=None, usage=Usage(3))
+    row = dict(zip(COLUMNS, values_of(entry(attempts=(unknown,)), str), strict=True))
+    assert '"usage":{"input_tokens":3},"cost":null' in row["attempts"]
 
 
 wild = st.text(st.characters(), max_size=20)

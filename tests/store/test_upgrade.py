@@ -12,10 +12,11 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 from sqlalchemy import inspect
 
-from fleetgate.store import sqlite
+from fleetgate.store import ledger, sqlite
 from fleetgate.store.database import Store
 from fleetgate.store.failures import StoreError, Trouble
 from fleetgate.store.schema import LINEAGE, Lineage, metadata
+from fleetgate.store.upgrade import bring_up
 
 NEXT = f"{len(LINEAGE.revisions) + 1:04}"
 SECOND = """
@@ -176,3 +177,39 @@ def test_somebody_elses_database_is_not_touched(tmp_path, clock):
         Store.open(tmp_path, clock)
     assert caught.value.trouble is Trouble.CORRUPT
     assert read(tmp_path, "SELECT name FROM sqlite_master") == [("recipes",)]
+
+
+OLD_INSERT = (
+    "INSERT INTO exchange (request_id, at, principal, route, model, deployment, status, outcome, streamed, "
+    "duration_us, first_content_us, input_tokens, output_tokens, cached_tokens, estimated, bytes_in, "
+    "bytes_out, attempts, note, person, team, end_user) VALUES "
+    "('{0}', 1790000000000, 'app', '/v1/chat/completions', 'fast', 'box/ollama/q', 200, 'ok', 0, 1250000, "
+    "NULL, 12, 34, NULL, 0, 10, 20, '[]', '', 'ada', NULL, NULL) ON CONFLICT (request_id) DO NOTHING"
+)
+"""How the version before the ledger of money writes an exchange."""
+
+
+def test_the_ledger_of_money_is_added_to_what_there_is_and_the_previous_version_writes_on(tmp_path, clock):
+    older = tmp_path / "scripts"
+    shutil.copytree(LINEAGE.scripts, older)
+    for script in (older / "versions").glob("r*.py"):
+        if script.name[1:5] > "0002":
+            script.unlink()
+    state = tmp_path / "state"
+    before = Lineage(older, LINEAGE.revisions[:2], LINEAGE.reader)
+    sqlite.prepare(state)
+    database = sqlite.File(state / sqlite.DATABASE, sqlite.BUSY)
+    bring_up(database, before)
+    database.close()
+    change(state, OLD_INSERT.format("old"))
+    store = Store.open(state, clock)
+    assert [entry.cost for entry in store.entries(5)] == [0]
+    store.close()
+    change(state, OLD_INSERT.format("newer"))
+    store = Store.open(state, clock)
+    assert {entry.request_id: (entry.cost, entry.tags, entry.cache) for entry in store.entries(5)} == {
+        "old": (0, (), ""),
+        "newer": (0, (), ""),
+    }
+    assert store.ask(ledger.check) == []
+    store.close()

@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "teams": "fleetgate.cli.people:teams",
     "limits": "fleetgate.cli.limits:limits",
     "usage": "fleetgate.cli.usage:usage",
+    "budget": "fleetgate.cli.budget:budget",
     "providers": "fleetgate.cli.providers:providers",
     "cache": "fleetgate.cli.cache:cache",
     "version": "fleetgate.cli.main:version",

@@ -11,7 +11,8 @@ import asyncio
 import hashlib
 import hmac
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.domain import KeyKind, Principal
 from fleetgate.errors import Refused, Source
@@ -114,11 +115,9 @@ class Keys:
             asked = loop.run_in_executor(None, issued.store.ask, _Reading(key_id))
             self._asked[key_id] = asked
             asked.add_done_callback(lambda done: self._learned(key_id, done))
-        try:
-            async with asyncio.timeout(READ_LIMIT):
-                await asyncio.shield(asked)
-        except (TimeoutError, StoreError):
-            issued.ring.fail()
+        # Only this caller is told that it takes too long: whoever tries keys on a busy machine must not be
+        # able to make the database count as down for all others.
+        await asyncio.wait((asked,), timeout=READ_LIMIT)
 
     def identify_now(self, presented: bytes | None) -> Principal | None:
         """After `learn`: who it is. Raises Refused (503) where that still cannot be told."""
@@ -138,19 +137,19 @@ class Keys:
             await asyncio.sleep(POLL_EVERY)
 
     async def poll(self) -> None:
-        """Read the counter of changes, once; a reading that hangs is not joined by a second one."""
+        """Read the counter of changes, once; a reading that hangs is not joined by a second one.
+
+        A late answer counts when it comes, from when it was asked for: this process may have been busy.
+        A database that hangs counts as down when the latest reading is too old, one that fails at once.
+        """
         issued = self._issued
         assert issued is not None
-        if self._polling is None or self._polling.done():
+        asked = self._polling
+        if asked is None or asked.done():
             loop = asyncio.get_running_loop()
-            self._polling = loop.run_in_executor(None, issued.store.ask, access.epoch)
-        try:
-            async with asyncio.timeout(READ_LIMIT):
-                epoch = await asyncio.shield(self._polling)
-        except (TimeoutError, StoreError):
-            issued.ring.fail()
-        else:
-            issued.ring.confirm(epoch, issued.clock())
+            asked = self._polling = loop.run_in_executor(None, issued.store.ask, access.epoch)
+            asked.add_done_callback(partial(_polled, issued, issued.clock()))
+        await asyncio.wait((asked,), timeout=READ_LIMIT)
 
     async def save(self) -> None:
         """Write when keys were last used. What the database does not take is tried again later."""
@@ -166,10 +165,28 @@ class Keys:
     def _learned(self, key_id: str, done: asyncio.Future[_Found]) -> None:
         self._asked.pop(key_id, None)
         issued = self._issued
-        if issued is None or done.cancelled() or done.exception() is not None:
+        if issued is None or done.cancelled():
+            return
+        if _failed(issued, done):
             return
         known, epoch = done.result()
         issued.ring.took(key_id, known, epoch, issued.clock())
+
+
+def _polled(issued: Issued, began: float, done: asyncio.Future[int]) -> None:
+    if not done.cancelled() and not _failed(issued, done):
+        issued.ring.confirm(done.result(), began)
+
+
+def _failed(issued: Issued, done: asyncio.Future[Any]) -> bool:
+    """Whether a reading failed, which is then known to all. Raises what is no failure of the database."""
+    error = done.exception()
+    if error is None:
+        return False
+    issued.ring.fail()
+    if not isinstance(error, StoreError):
+        raise error
+    return True
 
 
 def user_of(unfamiliar: Unfamiliar) -> str | None:

@@ -101,8 +101,6 @@ class RunLedger:
         self._clock = clock
         self._attempts: dict[str, dict[int, bool]] = {}
         """by request: its attempts, and whether they are open; until the request is closed"""
-        self._granted_anew: set[Place] | None = None
-        """since this run was taken for dead"""
         self.lost = 0
         """how often this run was taken for dead and lost its leases"""
         self.adjusted = 0
@@ -130,7 +128,6 @@ class RunLedger:
         if runs.pin(connection, self.run):
             return True
         self.lost += 1
-        self._granted_anew = set()
         self._attempts.clear()
         runs.register(connection, self.run, self._host, runs.moment(connection, self._clock))
         return False
@@ -139,10 +136,7 @@ class RunLedger:
 
     def grants(self, connection: Connection, wanted: Sequence[Wanted]) -> list[Lease]:
         self._present(connection)
-        found = leases.grant(connection, self.run, wanted)
-        if self._granted_anew is not None:
-            self._granted_anew.update((one.counter, one.window) for one in wanted)
-        return found
+        return leases.grant(connection, self.run, wanted)
 
     def give_back(self, connection: Connection, places: Iterable[Place]) -> list[Lease]:
         self._present(connection)
@@ -164,7 +158,7 @@ class RunLedger:
                 books = True
         if books and not self._present(connection):
             exact = True
-        dispatches = self._allowed(work, written) if work.dispatches else []
+        dispatches = self._allowed(connection, work, written) if work.dispatches else []
         added = self._add_exchanges(connection, work, written, exact=exact)
         if books:
             changes, theirs = leases.no_changes(), leases.no_changes()
@@ -200,16 +194,26 @@ class RunLedger:
         if self._present(connection):
             runs.beat(connection, self.run, runs.moment(connection, self._clock))
 
-    def _allowed(self, work: Work, written: Written) -> list[Dispatch]:
-        """Dispatches that somebody waits for, and whose leases were not given to others meanwhile."""
+    def _allowed(self, connection: Connection, work: Work, written: Written) -> list[Dispatch]:
+        """Dispatches that somebody waits for.
+
+        Once this run has lost its leases, what it has in memory may be worth nothing: then only those
+        that the leases of now have room for.
+        """
         waiting = [one for one in work.dispatches if not one.abandoned]
-        anew = self._granted_anew
-        if anew is None:
+        if not self.lost:
             return waiting
+        held = [booking for one in waiting for booking in one.reservation.bookings]
+        room = leases.room(connection, self.run, {(one.counter, one.window) for one in held})
         allowed: list[Dispatch] = []
         for one in waiting:
-            places = {(booking.counter, booking.window) for booking in one.reservation.bookings}
-            (allowed if places <= anew else written.refused).append(one)
+            bookings = one.reservation.bookings
+            if all(room[booking.counter, booking.window] >= booking.held for booking in bookings):
+                allowed.append(one)
+                for booking in bookings:
+                    room[booking.counter, booking.window] -= booking.held
+            else:
+                written.refused.append(one)
         return allowed
 
     def _add_exchanges(

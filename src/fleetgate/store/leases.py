@@ -124,6 +124,14 @@ def give_back(connection: Connection, run: str, places: Iterable[Place]) -> list
     return list(_totals(connection, run, places).values())
 
 
+def room(connection: Connection, run: str, places: Iterable[Place]) -> dict[Place, int]:
+    """What leases have left."""
+    places = list(places)
+    found = _leases(connection, run, places)
+    rows = {place: found.get(place, (0, 0, 0, 0)) for place in places}
+    return {place: granted - spent - held for place, (granted, spent, held, _) in rows.items()}
+
+
 def fold(connection: Connection, runs: Sequence[str]) -> None:
     """Ends leases: what they have spent and hold goes to the counters, the rest is free again."""
     changes = no_changes()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from sqlalchemy import Connection, and_, delete, func, select, tuple_, update
@@ -45,6 +46,8 @@ _SHOWN: Final = 20
 
 TIDIED: Final = "tidied_at"
 """Name of the value in `meta` that says when this was last done (unix seconds)."""
+CHECKED: Final = "sums_checked_until"
+"""The same for the moment up to which all sums were found right."""
 FILLED: Final = "hourly_filled"
 """The same for the sums of entries from before there were sums."""
 
@@ -100,7 +103,10 @@ async def keep_tidy(
                 gone = await tidy(store, ages(), duties, now, pauses)
                 if any(gone.values()):
                     report("tidied", **gone)
-                findings = await full_check(store, duties.checks, pauses)
+                since = await asyncio.to_thread(store.ask, _checked_until)
+                findings = await full_check(store, duties.checks, pauses, since=since)
+                if not findings:
+                    await store.change(partial(_keep, name=CHECKED, value=str((now - EVERY) // HOUR * HOUR)))
                 level = "error" if findings else "info"
                 report("sums_checked", level, wrong=len(findings), findings=findings[:_SHOWN])
             failed = False
@@ -125,12 +131,19 @@ async def tidy(store: Store, ages: Ages, duties: Duties, now: int, pauses: Pause
 
 
 async def full_check(
-    store: Store, checks: Sequence[Check] = (ledger.check,), pauses: Pauses | None = None
+    store: Store,
+    checks: Sequence[Check] = (ledger.check,),
+    pauses: Pauses | None = None,
+    *,
+    since: int = 0,
 ) -> list[str]:
-    """Whether all sums are what they were made of, by hour and of money; one line for each that is not."""
+    """Whether all sums are what they were made of, by hour and of money; one line for each that is not.
+
+    `since` (unix seconds): sums of earlier hours were found right, and nothing is added to them.
+    """
     breath = (pauses or Pauses()).breath
     findings: list[str] = []
-    for hour in await asyncio.to_thread(store.ask, lambda connection: list(hours(connection))):
+    for hour in await asyncio.to_thread(store.ask, lambda connection: list(hours(connection, since))):
         findings += await asyncio.to_thread(store.ask, _verifying(hour, breath))
     for check in checks:
         findings += await asyncio.to_thread(store.ask, check)
@@ -248,6 +261,11 @@ def _claim(connection: Connection, now: int) -> bool:
 def _keep(connection: Connection, name: str, value: str) -> None:
     row = adding(connection, meta).values(name=name, value=value)
     connection.execute(row.on_conflict_do_update(index_elements=[meta.c.name], set_={"value": value}))
+
+
+def _checked_until(connection: Connection) -> int:
+    value = connection.execute(select(meta.c.value).where(meta.c.name == CHECKED)).scalar()
+    return int(value) if value is not None else 0
 
 
 def _is_filled(connection: Connection) -> bool:
