@@ -26,7 +26,8 @@ from typing import Any, Final
 OK: Final = "ok"
 BROKEN: Final = "broken"
 """the stream ends in its middle"""
-FAULTS: Final = ("429", "500", "reset", BROKEN)
+FAULTS: Final = {"429": 1, "500": 4, "reset": 4, BROKEN: 4}
+"""And how often each. A 429 takes its account out for a second, so it is rare."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +35,7 @@ class Script:
     """How it answers. Shares are of 1; times are seconds."""
 
     seed: int = 1
-    faults: float = 0.04
+    faults: float = 0.02
     """all kinds of faults together"""
     slow: float = 0.02
     think: float = 0.03
@@ -110,7 +111,9 @@ class Provider:
         script, chance = self._script, self._random
         allowed = asked.get("max_tokens") or asked.get("max_completion_tokens") or 50
         tokens = (chance.randint(1, 5), allowed if script.whole_price else chance.randint(1, allowed))
-        what = chance.choice(FAULTS) if chance.random() < script.faults else OK
+        what = OK
+        if chance.random() < script.faults:
+            (what,) = chance.choices(tuple(FAULTS), tuple(FAULTS.values()))
         streamed = bool(asked.get("stream"))
         if what == BROKEN and not streamed:
             what = "reset"

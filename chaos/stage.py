@@ -66,7 +66,7 @@ def staged(directory: Path, paid: Script, **blocks: Any) -> Iterator[tuple[Stage
     """Both upstreams run; gateways are to be added. `blocks` go into their settings."""
     with Rig(directory) as rig:
         provider = upstream(rig, "provider", paid)
-        own = upstream(rig, "own", Script(seed=paid.seed, faults=0.0))
+        own = upstream(rig, "own", Script(seed=paid.seed, faults=0.0, slow=0.0))
         settings = {**_blocks(provider.port, own.port), **blocks}
         stage = Stage(rig, settings)
         try:

@@ -12,15 +12,16 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import units
 from fleetgate.windows import Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from fleetgate.windows import Calendar
 
@@ -46,6 +47,9 @@ class Measure(StrEnum):
     TOKENS = "tokens"
     PARALLEL = "parallel"
     MONEY = "money"
+
+
+_AMOUNTS: Final = {measure: attrgetter(measure.value) for measure in Measure}
 
 
 class Then(StrEnum):
@@ -146,34 +150,37 @@ class Limit:
     """`file`, `database`, or `quota`: set by a provider"""
     spread: bool = False
     """it is let out evenly over its window"""
+    lasting: bool = field(init=False, compare=False, repr=False)
+    at_once: int = field(init=False, compare=False, repr=False)
+    """what a rolling limit's bucket holds"""
+    rate: int = field(init=False, compare=False, repr=False)
+    """Units that flow back into a rolling limit's bucket in one period.
 
-    @property
-    def lasting(self) -> bool:
-        return self.calendar is not None
+    A bucket lets through what it holds and what flows back. A caller may well use a minute's worth
+    at once, and go on at that pace. A provider counts, so both together are its ceiling.
+    """
+    largest: int = field(init=False, compare=False, repr=False)
+    """The most that one request may take of a rolling limit.
 
-    @property
-    def at_once(self) -> int:
-        """What a rolling limit's bucket holds."""
-        if self.burst is None or not self.ceiling:
-            return self.ceiling
-        return min(self.burst, self.ceiling) if self.origin == QUOTA else self.burst
+    A prompt larger than the small burst of a provider's quota fits once the bucket has rested.
+    """
+    amount_of: Callable[[Any], int] = field(init=False, compare=False, repr=False)
+    """what of a request's counts is counted here"""
 
-    @property
-    def rate(self) -> int:
-        """Units that flow back into a rolling limit's bucket in one period.
-
-        A bucket lets through what it holds and what flows back. A caller may well use a minute's worth
-        at once, and go on at that pace. A provider counts, so both together are its ceiling.
-        """
-        return max(1, self.ceiling - self.at_once) if self.origin == QUOTA else self.ceiling
-
-    @property
-    def largest(self) -> int:
-        """The most that one request may take of a rolling limit.
-
-        A prompt larger than the small burst of a provider's quota fits once the bucket has rested.
-        """
-        return self.ceiling if self.origin == QUOTA else self.at_once
+    def __post_init__(self) -> None:
+        """Every request asks for these."""
+        quota = self.origin == QUOTA
+        at_once = self.ceiling if self.burst is None or not self.ceiling else self.burst
+        if quota:
+            at_once = min(at_once, self.ceiling)
+        for name, value in (
+            ("lasting", self.calendar is not None),
+            ("at_once", at_once),
+            ("rate", max(1, self.ceiling - at_once) if quota else self.ceiling),
+            ("largest", self.ceiling if quota else at_once),
+            ("amount_of", _AMOUNTS[self.measure]),
+        ):
+            object.__setattr__(self, name, value)
 
     def counter(self, subject: Mapping[str, str | None]) -> str:
         """The name of what counts for a subject."""
@@ -267,7 +274,7 @@ class Bucket:
         full_at = self._at(rate)
         if full_at is None:
             return 0.0
-        short = full_at + (cost - burst) * _ticks(period) - _ticks(now) * rate
+        short = full_at + (cost - burst) * round(period * _MICRO) - round(now * _MICRO) * rate
         return 0.0 if short <= 0 else -(-short // rate) / _MICRO
 
     def take(self, rate: int, period: float, burst: int, cost: int, now: float) -> Mark:
@@ -275,9 +282,10 @@ class Bucket:
         del burst
         if rate <= 0:
             return 0, 1
-        full_at, here = self._at(rate), _ticks(now) * rate
-        full_at = (here if full_at is None else max(full_at, here)) + cost * _ticks(period)
-        self._full_at = full_at
+        full_at, here = self._at(rate), round(now * _MICRO) * rate
+        if full_at is None or full_at < here:
+            full_at = here
+        self._full_at = full_at = full_at + cost * round(period * _MICRO)
         return full_at + self._given_back, rate
 
     def correct(self, rate: int, period: float, delta: int, now: float, mark: Mark | None = None) -> None:

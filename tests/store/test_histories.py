@@ -372,15 +372,18 @@ class SharedHistories(Histories):
 
     most_alive = 2
 
-    @rule(data=st.data())
-    def silence(self, data) -> None:
-        """A gateway is not heard of for a while, and the other one ends what it had open."""
+    @rule(data=st.data(), hoards=st.booleans())
+    def silence(self, data, hoards) -> None:
+        """A gateway is not heard of for a while; the other one ends what it had open, and has all the rest."""
         silent = self._gateway(data)
         (other,) = [one for one in self.gateways if one is not silent]
         with self.engine.connect() as connection, connection.begin():
             connection.execute(update(run).where(run.c.id == silent.ledger.run).values(beat_at=0))
         other.transact(other.ledger.recover)
         self._recovered(lambda owner: owner is silent)
+        if hoards:
+            wanted = [Wanted(*place, ceiling, 1, 2**62) for place, ceiling in CEILING.items()]
+            other.transact(lambda connection: other.ledger.grants(connection, wanted))
 
 
 RULES = {"deadline": None, "suppress_health_check": list(HealthCheck)}

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
 
 from fleetgate.domain import Settlement
-from fleetgate.limits import Measure
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -20,27 +19,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What an exchange or an attempt amounts to, estimated or counted."""
+    """What an exchange or an attempt amounts to, estimated or counted: each measure by its name."""
 
     input_tokens: int = 0
     output_tokens: int = 0
     money: int = 0
     requests: int = 1
+    parallel: ClassVar[int] = 1
 
-    def of(self, measure: Measure) -> int:
-        match measure:
-            case Measure.REQUESTS:
-                return self.requests
-            case Measure.INPUT_TOKENS:
-                return self.input_tokens
-            case Measure.OUTPUT_TOKENS:
-                return self.output_tokens
-            case Measure.TOKENS:
-                return self.input_tokens + self.output_tokens
-            case Measure.PARALLEL:
-                return 1
-            case Measure.MONEY:
-                return self.money
+    @property
+    def tokens(self) -> int:
+        return self.input_tokens + self.output_tokens
 
 
 NOTHING: Final = Counts(requests=0)
@@ -133,13 +122,16 @@ class Hold:
 
 def _settled(taken: Iterable[Taken], counts: Counts, now: Now) -> Iterable[Booking]:
     for one in taken:
-        booking = one.settle(counts.of(one.gate.limit.measure), now)
+        booking = one.settle(one.gate.limit.amount_of(counts), now)
         if booking is not None and (booking.held or booking.spent):
             yield booking
 
 
 def merged(bookings: Iterable[Booking]) -> tuple[Booking, ...]:
     """One booking for each counter and window."""
+    bookings = tuple(bookings)
+    if len(bookings) < 2:
+        return bookings
     sums: dict[tuple[str, int], Booking] = {}
     for one in bookings:
         before = sums.get((one.counter, one.window))

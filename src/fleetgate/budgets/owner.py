@@ -33,6 +33,8 @@ ROUNDS: Final = 4
 """Times that a request asks outside before it is refused for now."""
 MOST_SUBJECTS: Final = 100_000
 """Callers and candidates whose limits are remembered; more of them are only looked up again."""
+ROOM: Final = (Measure.REQUESTS, Measure.TOKENS)
+"""what callers are told about: how much is left of it"""
 LEAST_CAP: Final = 64
 """Output tokens below which a capped answer is of no use to anybody."""
 
@@ -194,27 +196,27 @@ class Budgets:
         asked = 0
         while True:
             now = self.now()
+            asking: list[tuple[Gate, int]] = []
             against: list[tuple[Gate, Short]] = []
+            amounts: list[int] = []
             for gate in gates:
-                short = gate.short(self._amount(gate, counts), now)
+                amount = _amount(gate.limit, counts)
+                amounts.append(amount)
+                short = gate.short(amount, now)
                 if short is not None:
                     against.append((gate, short))
-            asking = [gate for gate, short in against if short.ask]
+                    if short.ask:
+                        asking.append((gate, amount))
             if not asking or asked >= ROUNDS:
                 break
             asked += 1
-            for gate in asking:
-                await gate.fetch(self._amount(gate, counts), now)
+            for gate, amount in asking:
+                await gate.fetch(amount, now)
         for gate, short in against:
             self._object(gate, short, into)
-        into.taken = tuple(gate.take(self._amount(gate, counts), now, name) for gate in gates)
-
-    def _amount(self, gate: Gate, counts: Counts) -> int:
-        """Tokens are an estimate: one that is larger than the whole limit must not be refused for ever."""
-        amount = counts.of(gate.limit.measure)
-        if gate.limit.measure in _TOKENS:
-            amount = min(amount, max(1, gate.limit.largest if not gate.limit.lasting else gate.limit.ceiling))
-        return amount
+        into.taken = tuple(
+            [gate.take(amount, now, name) for gate, amount in zip(gates, amounts, strict=True)]
+        )
 
     def _object(self, gate: Gate, short: Short, into: Admission | Hold) -> None:
         limit = gate.limit
@@ -284,7 +286,7 @@ class Budgets:
             account,
             price,
             *name,
-            Counts(estimate.input_tokens, estimate.output_tokens, bound),
+            Counts(estimate.input_tokens, estimate.output_tokens, bound) if bound else estimate,
             min(bound, pricing.expected(price, demand)) if bound else 0,
             (),
         )
@@ -351,16 +353,23 @@ class Budgets:
         return Now(self._means.clock(), self._means.wall())
 
     def room_of(self, admission: Admission) -> dict[Measure, tuple[int, int, float]]:
-        """For the rate-limit headers: measure -> (ceiling, left, seconds until it is whole again)."""
-        found: dict[Measure, tuple[int, int, float]] = {}
+        """For the rate-limit headers: measure -> (ceiling, left, seconds until it is whole again).
+
+        Of several limits on the same the one with the least left.
+        """
+        least: dict[Measure, tuple[int, Gate]] = {}
         now = self.now()
         for taken in admission.taken:
             gate = taken.gate
             measure = gate.limit.measure
-            left = gate.room(now)
-            if measure not in found or left < found[measure][1]:
-                found[measure] = (gate.limit.ceiling, left, gate.level(now).frees_in or 0.0)
-        return found
+            if measure in ROOM:
+                left = gate.room(now)
+                if measure not in least or left < least[measure][0]:
+                    least[measure] = (left, gate)
+        return {
+            measure: (gate.limit.ceiling, left, gate.level(now).frees_in or 0.0)
+            for measure, (left, gate) in least.items()
+        }
 
     def levels(self) -> Iterator[dict[str, Any]]:
         """All limits and how far each is used, as this gateway knows it."""
@@ -414,7 +423,15 @@ class Budgets:
                 )
 
 
-_TOKENS: Final = frozenset({Measure.INPUT_TOKENS, Measure.OUTPUT_TOKENS, Measure.TOKENS})
+def _amount(limit: Limit, counts: Counts) -> int:
+    """Tokens are an estimate: one that is larger than the whole limit must not be refused for ever."""
+    amount = limit.amount_of(counts)
+    measure = limit.measure
+    if amount <= 1 or measure is Measure.REQUESTS or measure is Measure.MONEY:
+        return amount
+    return min(amount, max(1, limit.ceiling if limit.lasting else limit.largest))
+
+
 RENEW_EVERY: Final = RENEW
 
 

@@ -101,6 +101,8 @@ Hours = Annotated[str, AfterValidator(_hours)]
 
 UNITS: Final = ("second", "minute", "hour", "day", "month")
 MEASURES: Final = ("requests", "input_tokens", "output_tokens", "tokens", "parallel", "money")
+MOST_COUNTED: Final = 10**15
+"""Of anything: sums of it fit into every database, and into JSON as all programs read it."""
 
 
 def _per(text: str) -> str:
@@ -112,12 +114,17 @@ def _per(text: str) -> str:
 class Measures(Block):
     """What is counted, over which window. One entry may bound several things; each is a limit of its own."""
 
-    requests: int | None = Field(default=None, ge=0, description="Requests.")
-    input_tokens: int | None = Field(default=None, ge=0, description="Tokens that go in.")
-    output_tokens: int | None = Field(default=None, ge=0, description="Tokens that come out.")
-    tokens: int | None = Field(default=None, ge=0, description="Tokens in and out together.")
+    requests: int | None = Field(default=None, ge=0, le=MOST_COUNTED, description="Requests.")
+    input_tokens: int | None = Field(default=None, ge=0, le=MOST_COUNTED, description="Tokens that go in.")
+    output_tokens: int | None = Field(
+        default=None, ge=0, le=MOST_COUNTED, description="Tokens that come out."
+    )
+    tokens: int | None = Field(default=None, ge=0, le=MOST_COUNTED, description="Tokens in and out together.")
     parallel: int | None = Field(
-        default=None, ge=0, description="Requests at the same time; streams count to their end."
+        default=None,
+        ge=0,
+        le=MOST_COUNTED,
+        description="Requests at the same time; streams count to their end.",
     )
     money: Money | None = Field(default=None, description="Money.")
     per: Annotated[str, AfterValidator(_per)] | None = Field(
@@ -135,7 +142,10 @@ class Measures(Block):
         default=None, description="Time of day at which a calendar window begins, such as `00:00 UTC`."
     )
     burst: int | None = Field(
-        default=None, ge=1, description="How much of a rolling limit may come at once; default: all of it."
+        default=None,
+        ge=1,
+        le=MOST_COUNTED,
+        description="How much of a rolling limit may come at once; default: all of it.",
     )
 
     @model_validator(mode="after")

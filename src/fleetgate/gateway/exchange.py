@@ -24,7 +24,7 @@ from fleetgate.gateway import body as bodies
 from fleetgate.gateway import relay, verdicts
 from fleetgate.gateway.attempt import Flow, Whole
 from fleetgate.gateway.downstream import STREAM_HEADERS, Downstream
-from fleetgate.gateway.purse import Purse, either, refusal
+from fleetgate.gateway.purse import NOTHING_OWED, Owed, Purse, either, refusal
 from fleetgate.gateway.recall import Question, Recall, recall
 from fleetgate.gateway.stall import Stall
 from fleetgate.gateway.walk import Errand, Walk
@@ -395,11 +395,7 @@ class Exchange:
         if self._recall is not None:
             self._recall.over()
         self._gateway.ended(self)
-        entry = self._entry(body.wanted if body is not None else None)
-        settlements, bookings = self._purse.close()
-        if settlements or bookings:
-            entry = replace(entry, settlements=settlements, bookings=bookings)
-        self._gateway.record(entry)
+        self._gateway.record(self._entry(body.wanted if body is not None else None, self._purse.close()))
         if self._stall is not None and self._outcome != "ok":
             self._stall.stop()
 
@@ -432,7 +428,8 @@ class Exchange:
             attempts=(*entry.attempts, attempt),
         )
 
-    def _entry(self, wanted: bodies.Wanted | None) -> Entry:
+    def _entry(self, wanted: bodies.Wanted | None, owed: Owed = NOTHING_OWED) -> Entry:
+        """`owed`: what the purse has to settle and to book with it."""
         walk, down = self._walk, self._down
         deployment = walk.deployment if walk is not None else None
         return Entry(
@@ -457,4 +454,6 @@ class Exchange:
             end_user=self._principal.end_user or (wanted.end_user if wanted is not None else None),
             cache=self._recall.record if self._recall is not None else "",
             tags=self._principal.tags,
+            settlements=owed[0],
+            bookings=owed[1],
         )

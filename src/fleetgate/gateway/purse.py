@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Final
 from fleetgate import pricing
 from fleetgate.budgets.gate import NEVER
 from fleetgate.budgets.holds import NOTHING, Caller, Counts, Hold, counted, merged
-from fleetgate.budgets.owner import Denied
-from fleetgate.domain import Booking, Capability, Reservation, Usage
+from fleetgate.budgets.owner import ROOM, Denied, price_is_free
+from fleetgate.domain import Booking, Capability, Reservation, Settlement, Usage
 from fleetgate.errors import TABLE, AttemptFailed, FailureClass, Refused, Source
 from fleetgate.routing.availability import Reason
 from fleetgate.store.failures import StoreError
@@ -25,7 +25,7 @@ from fleetgate.store.failures import StoreError
 if TYPE_CHECKING:
     from fleetgate.budgets.holds import Admission
     from fleetgate.budgets.owner import Budgets
-    from fleetgate.domain import Entry, Principal, Settlement
+    from fleetgate.domain import Entry, Principal
     from fleetgate.gateway.body import Body
     from fleetgate.live import Account, Deployment
     from fleetgate.store.database import Store
@@ -40,6 +40,8 @@ LEDGER_AGAIN: Final = 5.0
 """Seconds after which a caller may ask again who was refused because the database is down."""
 ABSURD: Final = 1_000_000
 """Output tokens that no answer has, where the model's own bound is not known."""
+_NOTHING_PAID: Final = pricing.Demand(0, 0)
+"""of what is free: its price does not depend on it"""
 TERMINAL_AFTER: Final = 120.0
 """A wait beyond this is not worth a retry: clients of the OpenAI kind give up there too."""
 
@@ -107,13 +109,12 @@ class Purse:
             return []
         found: list[tuple[bytes, bytes]] = []
         for measure, (ceiling, left, frees_in) in self._budgets.room_of(admission).items():
-            name = b"requests" if measure == "requests" else b"tokens" if measure == "tokens" else b""
-            if name:
-                found += [
-                    (b"x-ratelimit-limit-" + name, b"%d" % ceiling),
-                    (b"x-ratelimit-remaining-" + name, b"%d" % max(0, left)),
-                    (b"x-ratelimit-reset-" + name, b"%gs" % round(frees_in, 3)),
-                ]
+            limit, remaining, reset = _ROOM[measure]
+            found += (
+                (limit, b"%d" % ceiling),
+                (remaining, b"%d" % max(0, left)),
+                (reset, b"%gs" % round(frees_in, 3)),
+            )
         return found
 
     @property
@@ -137,7 +138,9 @@ class Purse:
         """Hold what an attempt may cost; durable, where it costs money. Raises Denied."""
         admission = self._admission
         assert admission is not None
-        demand = self._demand = self._demand_of(deployment, body)
+        demand = self._demand = (
+            _NOTHING_PAID if price_is_free(deployment) else self._demand_of(deployment, body)
+        )
         name = (self._request_id, number)
         hold = await self._budgets.authorise(admission, deployment, account, demand, name)
         if not hold.price.free:
@@ -285,22 +288,34 @@ class Purse:
         """Open the ring of references to the exchange."""
         self._known = _nothing_known
 
-    def close(self) -> tuple[tuple[Settlement, ...], tuple[Booking, ...]]:
+    def close(self) -> Owed:
         """The end: everything is given back or put right. Called once, in the `finally` of the exchange."""
         admission = self._admission
-        if admission is not None:
-            total = Counts(
-                sum(one.input_tokens for one in self._used), sum(one.output_tokens for one in self._used)
-            )
-            bookings = admission.finish(total, self._budgets.now())
-            self._bookings.extend(one for one in bookings if one.spent)
+        if admission is not None and admission.taken:
+            bookings = admission.finish(_all(self._used), self._budgets.now())
+            self._bookings.extend([one for one in bookings if one.spent])
         return tuple(self._settlements), merged(self._bookings)
+
+
+Owed = tuple[tuple[Settlement, ...], tuple[Booking, ...]]
+NOTHING_OWED: Final[Owed] = ((), ())
+
+
+def _all(used: list[Counts]) -> Counts:
+    """What an exchange used in its attempts. It is one request, however many those were."""
+    if len(used) == 1 and used[0].requests:
+        return used[0]
+    return Counts(sum(one.input_tokens for one in used), sum(one.output_tokens for one in used))
 
 
 def _nothing_known(_hold: Hold) -> Entry:
     raise AssertionError("the exchange is over")
 
 
+_ROOM: Final = {
+    measure: tuple(f"x-ratelimit-{what}-{measure.value}".encode() for what in ("limit", "remaining", "reset"))
+    for measure in ROOM
+}
 Objection = Callable[["Deployment"], Reason | None]
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, Literal, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from fleetgate import units
+from fleetgate.config.money import MOST_COUNTED
 from fleetgate.domain import KeyKind
 from fleetgate.errors import Refused
 from fleetgate.gateway import body as bodies
@@ -40,6 +41,7 @@ Tag = Annotated[str, StringConstraints(pattern=r"^[^\s,]{1,100}$")]
 Pattern = Annotated[str, StringConstraints(min_length=1, max_length=300), AfterValidator(_pattern)]
 Time = Annotated[str, AfterValidator(_time)]
 Text = Annotated[str, StringConstraints(max_length=500)]
+Counted = Annotated[int, Field(ge=0, le=MOST_COUNTED)]
 Number = Annotated[int, Field(ge=1)]
 Count = Annotated[int, Field(ge=0)]
 
@@ -84,18 +86,18 @@ class CreateLimit(Form):
 
     name: Text = ""
     scope: dict[str, Text] | Literal["global"] = "global"
-    requests: int | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    tokens: int | None = None
-    parallel: int | None = None
+    requests: Counted | None = None
+    input_tokens: Counted | None = None
+    output_tokens: Counted | None = None
+    tokens: Counted | None = None
+    parallel: Counted | None = None
     money: Text | None = None
     """such as `10 USD`"""
     per: Text | None = None
     window: Text | None = None
     zone: Text | None = None
     reset: Text | None = None
-    burst: int | None = None
+    burst: Annotated[Counted, Field(ge=1)] | None = None
     then: Text = "refuse"
 
     def document(self) -> dict[str, Any]:

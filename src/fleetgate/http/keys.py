@@ -24,9 +24,11 @@ if TYPE_CHECKING:
 NOT_KEPT: Final = ((b"cache-control", b"no-store"),)
 """for answers that hold a secret"""
 MOST_LINES: Final = 1_000
+MOST_NUMBER: Final = 2**31 - 1
+"""of a line of the trail: more is no number to PostgreSQL"""
 DOWN: Final = "503"
 _YES: Final = ("true", "1")
-_NO: Final = ("false", "0", "")
+_NO: Final = ("false", "0")
 LISTED: Final = (
     Parameter("user", "only those of this user"),
     Parameter("team", "only those of this team"),
@@ -45,7 +47,7 @@ def rows(registry: Registry, people: People, rules: Rules) -> Iterator[Row]:
     async def trail(call: Call) -> None:
         query = call.query()
         limit = _number(query.get("limit", "100"), "limit")
-        below = _number(query["below"], "below") if "below" in query else None
+        below = min(_number(query["below"], "below"), MOST_NUMBER) if "below" in query else None
         found = await registry.trail(min(limit, MOST_LINES), below)
         await call.json({"rows": [_line(row) for row in found]})
 
@@ -73,7 +75,9 @@ def _key_rows(registry: Registry, rules: Rules) -> Iterator[Row]:
     async def listed(call: Call) -> None:
         query = call.query()
         found = await registry.listed(
-            user=query.get("user"), team=query.get("team"), revoked=_yes(query.get("revoked", ""), "revoked")
+            user=query.get("user"),
+            team=query.get("team"),
+            revoked=_yes(query.get("revoked", "false"), "revoked"),
         )
         await call.json({"rows": [registry.view(row) for row in found]})
 

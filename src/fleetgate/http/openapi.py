@@ -150,10 +150,12 @@ def _responses(row: Row) -> dict[str, Any]:
     statuses |= {404} if "{" in row.template else set()
     statuses |= {413} if row.request is not None else set()
     statuses |= {415} if row.method != "GET" else set()
-    found = {str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)}
+    found: dict[str, Any] = {
+        str(status): {"$ref": f"#/components/responses/{status}"} for status in sorted(statuses)
+    }
     for status, form in row.others:
-        either = {"anyOf": [_form(answers.Error), _form(form)]}
-        found[str(status)] = {"description": _REFUSALS[status], "content": _content(either)}
+        either = _content({"anyOf": [_form(answers.Error), _form(form)]})
+        found |= {str(status): {"description": _REFUSALS[status], "content": either}}
     return {str(row.status): good, **found}
 
 

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Table
+
+Row = TypeVar("Row")
 
 _CHUNKS: Final = (64, 8, 1)
 """rows of one statement: few texts, each prepared once"""
@@ -30,18 +32,30 @@ def add_new(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]
     """
     driver = connection.connection.driver_connection
     names = tuple(table.columns.keys())
-    at, new = 0, 0
+    new = 0
+    for part in parts(rows):
+        values = [value for row in part for value in row]
+        if isinstance(driver, sqlite3.Connection):
+            # Past SQLAlchemy: this is the one statement whose cost counts.
+            new += driver.execute(_statement(table.name, names, len(part), "?"), values).rowcount
+        else:
+            statement = _statement(table.name, names, len(part), "%s")
+            new += connection.exec_driver_sql(statement, tuple(values)).rowcount
+    return new
+
+
+def parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
+    """The rows, in parts of few sizes: as many as one statement takes, then fewer."""
+    at = 0
     for size in _CHUNKS:
         while len(rows) - at >= size:
-            values = [value for row in rows[at : at + size] for value in row]
-            if isinstance(driver, sqlite3.Connection):
-                # Past SQLAlchemy: this is the one statement whose cost counts.
-                new += driver.execute(_statement(table.name, names, size, "?"), values).rowcount
-            else:
-                statement = _statement(table.name, names, size, "%s")
-                new += connection.exec_driver_sql(statement, tuple(values)).rowcount
+            yield rows[at : at + size]
             at += size
-    return new
+
+
+def mark(connection: Connection) -> str:
+    """How a value is marked in a statement that is given to the driver as it is."""
+    return "%s" if connection.dialect.paramstyle == "pyformat" else "?"
 
 
 @cache

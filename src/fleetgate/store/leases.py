@@ -11,11 +11,12 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, and_, bindparam, delete, func, literal, select, union_all, update
 
-from fleetgate.store.adding import adding
+from fleetgate.store.adding import adding, mark, parts
 from fleetgate.store.schema import budget_lease, counter
 
 if TYPE_CHECKING:
@@ -219,29 +220,43 @@ def _leases(
     connection: Connection, run: str, places: Iterable[Place]
 ) -> dict[Place, tuple[int, int, int, int]]:
     names = sorted({name for name, _ in places})
-    columns = budget_lease.c
-    query = select(
-        columns.counter, columns.window, columns.granted, columns.spent, columns.held, columns.counted
-    ).where(columns.run == run, columns.counter.in_(bindparam("names", expanding=True)))
+    sign = mark(connection)
     return {
         (row[0], row[1]): (row[2], row[3], row[4], row[5])
-        for at in range(0, len(names), AT_A_TIME)
-        for row in connection.execute(query, {"names": names[at : at + AT_A_TIME]})
+        for part in parts(names)
+        for row in connection.exec_driver_sql(_reading(len(part), sign), (run, *part))
     }
 
 
-def _put(connection: Connection, run: str, rows: list[tuple[Place, int, int, int, int]]) -> None:
-    insert = adding(connection, budget_lease)
-    amounts = ("granted", "spent", "held", "counted")
-    statement = insert.on_conflict_do_update(
-        index_elements=list(budget_lease.primary_key), set_={name: insert.excluded[name] for name in amounts}
+@cache
+def _reading(names: int, sign: str) -> str:
+    some = ", ".join([sign] * names)
+    return (
+        'SELECT counter, "window", granted, spent, held, counted FROM budget_lease '  # noqa: S608
+        f"WHERE run = {sign} AND counter IN ({some})"
     )
-    values = [
-        {"run": run, "counter": place[0], "window": place[1], **dict(zip(amounts, rest, strict=True))}
-        for place, *rest in rows
-    ]
-    if values:
-        connection.execute(statement, values)
+
+
+def _put(connection: Connection, run: str, rows: list[tuple[Place, int, int, int, int]]) -> None:
+    """Leases as they are from now on, many in one statement (`adding`): each key may have some."""
+    sign = mark(connection)
+    for part in parts(rows):
+        values = [value for place, *amounts in part for value in (run, *place, *amounts)]
+        connection.exec_driver_sql(_putting(len(part), sign), tuple(values))
+
+
+@cache
+def _putting(rows: int, sign: str) -> str:
+    row = "(" + ", ".join([sign] * len(_COLUMNS)) + ")"
+    changed = ", ".join(f"{name} = excluded.{name}" for name in _AMOUNTS)
+    return (
+        f"INSERT INTO budget_lease ({', '.join(_COLUMNS)}) VALUES {', '.join([row] * rows)} "  # noqa: S608
+        f'ON CONFLICT (run, counter, "window") DO UPDATE SET {changed}'
+    )
+
+
+_AMOUNTS: Final = ("granted", "spent", "held", "counted")
+_COLUMNS: Final = ("run", "counter", '"window"', *_AMOUNTS)
 
 
 def _grow(connection: Connection, run: str, place: Place, units: int) -> None:
