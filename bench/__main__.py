@@ -10,13 +10,13 @@ import sys
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from bench import leaving, requests, stages, start, streams, table
+from bench import costs, leaving, requests, stages, start, streams, table
 from bench.rig import Missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-PARTS: Final = ("requests", "streams", "leaving", "stages", "start")
+PARTS: Final = ("requests", "streams", "leaving", "stages", "costs", "start")
 ROUNDS: Final = 3
 
 
@@ -74,6 +74,12 @@ def _stages(report: Report, quick: bool) -> None:  # noqa: FBT001
     report.sections.append(("Stages, in process, without sockets", list(table.of_stages(found))))
 
 
+def _costs(report: Report, quick: bool) -> None:  # noqa: FBT001
+    found = costs.measure(costs.QUICK if quick else costs.Scale())
+    title = "Keys, limits, money: CPU per request on one core, beside open mode or seven limits"
+    _add(report, "costs", title, found, table.of_costs(found))
+
+
 def _start(report: Report, quick: bool) -> None:  # noqa: FBT001
     found = start.measure(3 if quick else start.TIMES)
     _add(report, "start", "Starts", found, table.of_start(found))
@@ -89,6 +95,7 @@ _MEASURES: Final[dict[str, Callable[[Report, bool], None]]] = {
     "streams": _streams,
     "leaving": _leaving,
     "stages": _stages,
+    "costs": _costs,
     "start": _start,
 }
 

@@ -87,9 +87,7 @@ def request_bytes(port: int, body: str, key: str = "") -> bytes:
     return head.encode() + b"Content-Length: %d\r\n\r\n" % len(data) + data
 
 
-def ask(
-    rig: Rig, core: int, port: int, connections: int, seconds: float, keys: Sequence[str] = ()
-) -> Asked:
+def ask(rig: Rig, core: int, port: int, connections: int, seconds: float, keys: Sequence[str] = ()) -> Asked:
     """Whole requests over kept connections, each as soon as the last was answered; with these keys in
     turn, if any, of which an empty one is none."""
     program = find("wrk")
@@ -162,9 +160,7 @@ class _Caller(asyncio.Protocol):
 
     transport: asyncio.Transport
 
-    def __init__(
-        self, requests: Iterator[bytes], until: float, took: list[float], failed: list[int]
-    ) -> None:
+    def __init__(self, requests: Iterator[bytes], until: float, took: list[float], failed: list[int]) -> None:
         self._requests = requests
         self._until = until
         self._took = took

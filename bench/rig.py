@@ -66,8 +66,7 @@ class Running:
         return self.process.pid
 
     def cpu(self) -> float:
-        """CPU seconds of all its threads since it began, to the nanosecond."""
-        return time.clock_gettime((~self.pid << 3) | 2)  # the clock of a process: clock_getcpuclockid(3)
+        return cpu_of(self.pid)
 
     def memory(self) -> int:
         """Resident bytes."""
@@ -138,6 +137,11 @@ class Rig:
         """The end of a process's log, for an error message."""
         text = (self.directory / f"{name}.log").read_text("utf-8", "replace").strip()
         return text[-400:]
+
+
+def cpu_of(pid: int) -> float:
+    """CPU seconds of all threads of a process since it began, to the nanosecond."""
+    return time.clock_gettime((~pid << 3) | 2)  # the clock of a process: clock_getcpuclockid(3)
 
 
 def python(module: str, *arguments: str) -> list[str]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from bench import leaving, requests, stages, start, streams
+    from bench import costs, leaving, requests, stages, start, streams
 
 MB: Final = 1_000_000
 
@@ -72,6 +72,21 @@ def of_leaving(found: leaving.Outcome) -> Iterator[Row]:
 def of_stages(found: Iterable[stages.Stage]) -> Iterator[Row]:
     for one in found:
         yield Row(one.name, "µs", one.us)
+
+
+def of_costs(found: costs.Outcome) -> Iterator[Row]:
+    for one in found.setups:
+        yield Row(one.name, "µs", one.cpu_us, one.beside, one.goal, plus="x" not in one.goal)
+    dearest = max(one.dearest_us / one.cpu_us for one in found.setups)
+    yield Row("the dearest round against the cheapest, at most", "x", dearest)
+    yield Row("requests that failed", "", sum(one.failed for one in found.setups), None, "0")
+    few, keys, long, paid = (found.setups[at] for at in (2, 4, 5, 6))
+    yield Row("latency p50, 32 connections, paid", "ms", paid.p50, few.p50, plus=True)
+    yield Row("latency p99, 32 connections, paid", "ms", paid.p99, few.p99, plus=True)
+    for name, one in (("many keys", keys), ("a long ledger", long)):
+        yield Row(f"serve to ready, {name}", "s", one.ready, few.ready, "1.5", plus=True)
+        yield Row(f"memory after the load, {name}", "MB", one.memory / MB, few.memory / MB, plus=True)
+    yield Row("`usage --by key --since 30d`, a long ledger", "s", found.usage)
 
 
 def of_start(found: start.Outcome) -> Iterator[Row]:

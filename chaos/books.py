@@ -15,12 +15,11 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetgate.store import ledger, leases
-from fleetgate.store.hourly import hours, verify_hour
-from fleetgate.store.sqlite import reading_engine
-
 from chaos.provider import OK
 from chaos.stage import PRICE
+from fleetgate.store import leases, ledger
+from fleetgate.store.hourly import hours, verify_hour
+from fleetgate.store.sqlite import reading_engine
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -166,13 +165,11 @@ def compare(books: Books, journal: Journal, verdict: Verdict, ids: Iterable[str]
         cost = books.costs.get(request_id)
         if cost is not None and cost != charged:
             verdict.breaks("wrong", f"{request_id}: the entry says {cost}, its events {charged}")
-    verdict.broken += [f"check: {finding}" for finding in books.findings]
+    verdict.broken += [f"findings: {finding}" for finding in books.findings]
     verdict.figures["findings"] += len(books.findings)
 
 
-def _compare_one(
-    request_id: str, lines: Sequence[Line], sent: Sequence[Attempt], verdict: Verdict
-) -> None:
+def _compare_one(request_id: str, lines: Sequence[Line], sent: Sequence[Attempt], verdict: Verdict) -> None:
     unsure = [one for one in sent if one.released or one.estimated]
     exact = Counter(one.settled for one in sent if not one.released and not one.estimated)
     true = Counter(line.cost for line in lines if line.what == OK)
@@ -228,5 +225,3 @@ def check_ceilings(books: Books, ceilings: Mapping[str, int], verdict: Verdict) 
 def ceilings(limits: Sequence[Mapping[str, Any]]) -> dict[str, int]:
     """Of lasting limits, by id; from the rows of the admin API."""
     return {row["id"]: row["ceiling"] for row in limits}
-
-

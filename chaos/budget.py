@@ -1,4 +1,4 @@
-"""Five hundred requests at the same time, and a budget for a hundred of them: who is let in, at any instant."""
+"""Five hundred requests at once, and a budget for a hundred of them: who is let in, at any instant."""
 
 from __future__ import annotations
 
@@ -7,11 +7,9 @@ import contextlib
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
-from fleetgate.store.sqlite import reading_engine
 from sqlalchemy import Engine, create_engine
 from tests.support.redis import redis_running
 
@@ -20,8 +18,10 @@ from chaos.load import Wish, at_once
 from chaos.provider import Script
 from chaos.stage import database, new_key, open_files, ready_in, staged, until
 from chaos.stores import postgres_running
+from fleetgate.store.sqlite import reading_engine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from chaos.load import Told
@@ -68,7 +68,7 @@ class Sampler:
         """samples that were neither nothing nor the final value"""
         self._seen: Counter[int] = Counter()
 
-    def __enter__(self) -> Sampler:
+    def __enter__(self) -> Self:
         self._thread.start()
         return self
 
@@ -115,9 +115,11 @@ def _race(
     price = {"input": "0 USD/Mtok", "output": "2 USD/Mtok"}
     with staged(directory, script, limits=limits, gateway=shared) as (stage, provider):
         stage.blocks["providers"]["p"]["models"][0] |= {"price": price, "context": 100_000}
-        gateways = [stage.gateway(f"gateway-{number}") for number in range(2 if shared else 1)]
-        for one in gateways:
-            ready_in(one)
+        gateways = [stage.gateway()]
+        ready_in(gateways[0])
+        if shared:
+            gateways.append(stage.beside(gateways[0]))
+            ready_in(gateways[1])
         key = new_key(gateways[0], "caller")
         for one in gateways:
             until_known(one, key)
@@ -151,7 +153,9 @@ def _race(
 
 def until_known(gateway: Any, key: str) -> None:
     """Another gateway hears of a new key within a moment."""
-    until(lambda: asyncio.run(at_once(gateway.port, [Wish("box/m", key)]))[0].status == 200, "the key is known")
+    until(
+        lambda: asyncio.run(at_once(gateway.port, [Wish("box/m", key)]))[0].status == 200, "the key is known"
+    )
 
 
 async def _all(parts: list[tuple[Any, list[Wish]]]) -> list[Told]:

@@ -10,6 +10,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from bench.rig import cpu_of
+
 from chaos import books
 from chaos.load import Load, Wish
 from chaos.provider import Script
@@ -32,6 +34,8 @@ THRIFTY: Final = "0.02 USD"
 class Outcome:
     times: int = 0
     ready: list[float] = field(default_factory=list)
+    cpu: list[float] = field(default_factory=list)
+    """seconds that a start needs of a core, whatever else runs"""
     verdict: books.Verdict = field(default_factory=books.Verdict)
 
     def figures(self) -> dict[str, Any]:
@@ -39,6 +43,7 @@ class Outcome:
             "kills": self.times,
             "ready p50 s": round(statistics.median(self.ready), 3),
             "ready max s": round(max(self.ready), 3),
+            "CPU until ready, max s": round(max(self.cpu), 3),
             **dict(sorted(self.verdict.figures.items())),
         }
 
@@ -72,6 +77,7 @@ def run(directory: Path, times: int, seed: int, *, longest: float = 2.0) -> Outc
             killed = asyncio.run(_until_killed(load, gateway, chance, longest))
             outcome.times += 1
             outcome.ready.append(ready_in(gateway))
+            outcome.cpu.append(cpu_of(gateway.pid))
             if outcome.ready[-1] > READY_WITHIN:
                 outcome.verdict.breaks("late starts", f"ready after {outcome.ready[-1]:.2f} s")
             journal.read()
@@ -133,8 +139,9 @@ async def _until_killed(load: Load, gateway: RunningGateway, chance: random.Rand
 def _say(number: int, times: int, outcome: Outcome, verdict: books.Verdict) -> None:
     figures = verdict.figures
     print(
-        f"kill {number + 1} of {times}: ready in {outcome.ready[-1]:.2f} s, {figures['attempts']} attempts so "
-        f"far, {figures['ended by the next start']} ended by a start, broken {len(outcome.verdict.broken)}",
+        f"kill {number + 1} of {times}: ready in {outcome.ready[-1]:.2f} s, "
+        f"{figures['attempts']} attempts so far, {figures['ended by the next start']} ended by a start, "
+        f"{len(outcome.verdict.broken)} broken",
         file=sys.stderr,
         flush=True,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import resource
 import shutil
 import sqlite3
@@ -12,22 +11,26 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from bench.rig import Missing, status_of
+from sqlalchemy import create_engine
 from tests.support.redis import redis_running
 
 from chaos import books
-from chaos.load import Load, Told, Wish
+from chaos.load import Load, Wish
 from chaos.provider import Script
 from chaos.stage import database, new_key, ready_in, staged
 from chaos.stores import postgres_running
 
 if TYPE_CHECKING:
+    import random
+    from collections.abc import Iterator
+    from pathlib import Path
+
     from tests.support.process import RunningGateway
 
     from chaos.load import Told
@@ -168,7 +171,7 @@ class Case:
     name: str
     fault: Fault
     paid: str
-    """what becomes of paid requests meanwhile: `refused`, `both` (while there is room, answered), `answered`"""
+    """what becomes of paid requests meanwhile: `refused`, `answered`, `both` (as long as there is room)"""
     shared: bool = False
     small_disk: bool = False
 
@@ -246,8 +249,6 @@ def _run(directory: Path, case: Case, seed: int, seconds: float, outcome: Outcom
 def _read(scene: Scene, shared: dict[str, str], directory: Path) -> books.Books:
     if not shared:
         return books.read_file(scene.file, directory / "copy.db")
-    from sqlalchemy import create_engine
-
     address = shared["database"].replace("postgresql:", "postgresql+psycopg:")
     engine = create_engine(address, isolation_level="REPEATABLE READ")
     try:
@@ -350,7 +351,9 @@ class _Play:
         if self.case.paid == "refused":
             # What was under way when it began may be answered; nothing that was asked later.
             for one in paid_for:
-                verdict.breaks("paid answers", f"{name}: answered {one.began - self.began:.2f} s after its begin")
+                verdict.breaks(
+                    "paid answers", f"{name}: answered {one.began - self.began:.2f} s after its begin"
+                )
         if self.unready:
             verdict.breaks("unready", f"{name}: {self.unready} times")
         if self.recovered > RECOVERED_WITHIN:

@@ -18,6 +18,7 @@ import socket
 import struct
 import sys
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,7 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._file = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_APPEND, 0o600)
-        self._waiting: list[str] = []
+        self._waiting: deque[str] = deque()
         self._thread = ThreadPoolExecutor(1)
         self._count = 0
 
@@ -76,7 +77,7 @@ class Journal:
                 await asyncio.get_running_loop().run_in_executor(self._thread, self._sync)
 
     def _sync(self) -> None:
-        lines, self._waiting = self._waiting, []
+        lines = [self._waiting.popleft() for _ in range(len(self._waiting))]
         if lines:
             os.write(self._file, "".join(lines).encode())
             os.fsync(self._file)
@@ -139,9 +140,7 @@ class Provider:
         self._journal.end(number)
         return True
 
-    async def _stream(
-        self, writer: asyncio.StreamWriter, tokens: tuple[int, int], *, broken: bool
-    ) -> bool:
+    async def _stream(self, writer: asyncio.StreamWriter, tokens: tuple[int, int], *, broken: bool) -> bool:
         head = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
         writer.write(head.encode())
         pieces = min(tokens[1], 8)
@@ -180,7 +179,9 @@ def _frame(document: dict[str, Any]) -> bytes:
 
 def _whole(status: int, document: dict[str, Any], more: str = "") -> bytes:
     body = json.dumps(document).encode()
-    head = f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{more}content-length: {len(body)}\r\n\r\n"
+    head = (
+        f"HTTP/1.1 {status} -\r\ncontent-type: application/json\r\n{more}content-length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 

@@ -7,19 +7,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
+import resource
+import shutil
 import time
 import urllib.request
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from bench.rig import START_LIMIT, Missing, Rig, python, status_of
 from tests.support.process import RunningGateway
-from tests.support.process import until as until
+from tests.support.process import until as until  # noqa: PLC0414  (proofs find it here)
 
 from chaos.provider import Script
+from fleetgate.keys.master import PEPPER_FILE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PRICE: Final = (1_000, 2_000)
 """nano-dollars of a token in and of a token out"""
@@ -43,6 +47,13 @@ class Stage:
     rig: Rig
     blocks: dict[str, Any]
     gateways: list[RunningGateway] = field(default_factory=list)
+
+    def beside(self, first: RunningGateway) -> RunningGateway:
+        """Another one for the same callers: with what keys of the first are made with."""
+        one = self.gateway(f"gateway-{len(self.gateways)}")
+        database(one).parent.mkdir(parents=True)
+        shutil.copy2(database(first).with_name(PEPPER_FILE), database(one).with_name(PEPPER_FILE))
+        return one
 
     def gateway(self, name: str = "gateway", state: Path | None = None) -> RunningGateway:
         """Another one, not started yet. It has a home of its own. `state`: its state directory, elsewhere."""
@@ -143,12 +154,6 @@ def database(gateway: RunningGateway) -> Path:
 
 def open_files(most: int) -> None:
     """So many sockets at once."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, hard), hard))
-
-
-def machine() -> str:
-    return f"{os.cpu_count()} cores"

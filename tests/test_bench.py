@@ -22,7 +22,7 @@ def test_help_names_the_parts():
         timeout=30,
         check=True,
     )
-    for part in ("requests", "streams", "leaving", "stages", "start"):
+    for part in ("requests", "streams", "leaving", "stages", "costs", "start"):
         assert part in done.stdout
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 BASE: Final = 64
 """what templates and roles add"""
 PICTURE: Final = 4_096
@@ -38,6 +40,28 @@ def estimate_tokens(body: bytes) -> int:
         else:
             tokens += -(-length // (_RECORDING if kind == "audio" else _DOCUMENT))
     return (len(body) - encoded + 1) // 2 + BASE + tokens + max(pictures, drawn) * PICTURE
+
+
+def estimate_answer(body: bytes) -> int:
+    """Output tokens of a whole answer that comes without usage: by the bytes of what was said in it."""
+    try:
+        choices = msgspec.json.decode(body)["choices"]
+        said = sum(_bytes_in(one.get("message") or one.get("text")) for one in choices)
+    except (msgspec.DecodeError, AttributeError, KeyError, RecursionError, TypeError):
+        return 0  # an embedding, or nothing that somebody said
+    return (said + 1) // 2
+
+
+def _bytes_in(value: object) -> int:
+    """Of all texts in it, but for the words of the form."""
+    if isinstance(value, str):
+        return len(value.encode("utf-8", "replace"))
+    if isinstance(value, dict):
+        return sum(_bytes_in(one) for name, one in value.items() if name not in _FORM)
+    return sum(map(_bytes_in, value)) if isinstance(value, list) else 0
+
+
+_FORM: Final = frozenset({"role", "type", "id", "index"})
 
 
 def _encoded(body: bytes) -> list[tuple[str, int]]:

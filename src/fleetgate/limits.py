@@ -315,7 +315,8 @@ class Bucket:
         full_at = self._at(rate)
         if full_at is None:
             return most
-        return max(0, min(most, burst + (_ticks(now) * rate - full_at) // _ticks(period)))
+        room = burst + (round(now * _MICRO) * rate - full_at) // round(period * _MICRO)
+        return most if room > most else max(0, room)
 
     def full_in(self, rate: int, now: float) -> float:
         """Seconds until everything has flowed back."""

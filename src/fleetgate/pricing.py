@@ -306,7 +306,7 @@ def clamped(usage: Usage, input_bound: int, output_bound: int) -> tuple[Usage, b
         *(usage.audio_output_tokens, usage.reasoning_tokens),
         *(usage.images, usage.milliseconds, usage.characters),
     )
-    bad = any(one is not None and one < 0 for one in details)
+    bad = min(filter(None, details), default=0) < 0
     if not (absurd_in or absurd_out or bad):
         return usage, False
     return (

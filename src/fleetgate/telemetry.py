@@ -109,6 +109,8 @@ class AttemptLine(msgspec.Struct, omit_defaults=True):
     status: int | None = None
     first_content_ms: float | None = None
     text: str = ""
+    account: str | None = None
+    cost_nano_usd: int | None = 0
 
 
 class ExchangeLine(msgspec.Struct, omit_defaults=True):
@@ -136,6 +138,8 @@ class ExchangeLine(msgspec.Struct, omit_defaults=True):
     attempts: list[AttemptLine] = []
     note: str = ""
     cache: str = ""
+    cost_nano_usd: int = 0
+    cost_unknown: bool = False
 
 
 def _ms(seconds: float) -> float:
@@ -187,11 +191,15 @@ def json_line(entry: Entry) -> bytes:
                 attempt.status,
                 _ms_or_none(attempt.first_content),
                 attempt.text,
+                attempt.account,
+                attempt.cost,
             )
             for attempt in entry.attempts
         ],
         entry.note,
         entry.cache,
+        entry.cost,
+        entry.cost_unknown,
     )
     return msgspec.json.encode(line) + b"\n"
 

@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import schemathesis
 from tests.support.gateway import MASTER_KEY, error, openai_engine, provider, running_gateway, settings
 from tests.support.upstreams import respond_json
 
@@ -11,6 +12,7 @@ from fleetgate.http.openapi import AT, document
 from fleetgate.http.routes import Owners, every_row
 from fleetgate.http.status import Status
 from fleetgate.http.table import Access
+from fleetgate.store.usage import BY
 
 ROWS = every_row(Owners(Status("1.2.3", 0.0), *[None] * 8))
 DOCUMENT = document(ROWS, "1.2.3")
@@ -48,6 +50,10 @@ def test_openais_routes_are_there_once():
     }
     body = OPERATIONS["POST", "/v1/embeddings"]["requestBody"]["content"]["application/json"]["schema"]
     assert (body["required"], body["additionalProperties"]) == (["model"], True)
+
+
+def test_it_is_a_valid_document():
+    schemathesis.openapi.from_dict(DOCUMENT).validate()
 
 
 def test_every_reference_leads_somewhere_and_everything_is_used():
@@ -141,8 +147,7 @@ async def test_answers_in_trouble_fit_too(tmp_path):
             await gateway.store.flush()
             (entry,) = fits(await ask(gateway, "/admin/api/exchanges"), answers.Exchanges).rows
             assert entry.attempts
-            by = "/admin/api/usage?by=key,user,team,model,deployment,node,provider,account,month,day,hour,cache"
-            assert fits(await ask(gateway, by), answers.Usage).rows
+            assert fits(await ask(gateway, f"/admin/api/usage?by={','.join(BY)}"), answers.Usage).rows
             gateway.config.write_text("nodes: 7")
             reply = await ask(gateway, "/admin/api/reload", {})
             assert reply.status == 409

@@ -39,6 +39,7 @@ REFUSED = (
     ("POST", "/admin/api/budget/pause?why=so", b"{}", "None is known here."),
     ("POST", "/admin/api/keys", b'{"expire_in": "1d"}', "Did you mean `expires_in`?"),
     ("POST", "/admin/api/teams", b'{"name": "a", "colour": 1}', "Known: name, note."),
+    ("POST", "/admin/api/keys", b'{"limits": [{"reqests": 5}]}', "there is no member `limits.0.reqests`"),
     ("POST", "/admin/api/keys", b'{"enabled": "no"}', "`enabled`"),
     ("POST", "/admin/api/keys", b'{"alias": 7}', "`alias`"),
     ("POST", "/admin/api/limits", b'{"requests": "5"}', "`requests`"),

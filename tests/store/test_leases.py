@@ -82,6 +82,26 @@ def test_windows_of_one_counter_are_apart(connection):
     assert ask(connection, "one", (MONEY[0], MONEY[1] + 86_400), most=7).granted == 7
 
 
+def test_with_a_new_window_the_lease_of_the_one_before_goes_back(connection):
+    later, last = (MONEY[0], MONEY[1] + 86_400), (MONEY[0], MONEY[1] + 2 * 86_400)
+    ask(connection, "one")
+    ask(connection, "two", OTHER)
+    book(connection, "one", spent=300)
+    ask(connection, "one", later, most=100)
+    assert stands(connection) == (300, 300, 0)
+    book(connection, "one", later, held=40)
+    ask(connection, "one", last, most=10)
+    assert stands(connection, later) == (100, 0, 0)  # its lease still holds something
+    assert [row.window for row in connection.execute(select(budget_lease.c.window))] == [
+        OTHER[1],
+        later[1],
+        last[1],
+    ]
+    book(connection, "one", later, held=-40, spent=30)
+    ask(connection, "one", last, most=10)
+    assert stands(connection, later) == (30, 30, 0)
+
+
 def test_what_is_neither_spent_nor_held_goes_back(connection):
     ask(connection, "one")
     book(connection, "one", held=100, spent=50)

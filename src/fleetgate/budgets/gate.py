@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from fleetgate.domain import Booking
@@ -17,8 +17,7 @@ if TYPE_CHECKING:
 NEVER: Final = math.inf
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(NamedTuple):
     """Both clocks, read once."""
 
     clock: float

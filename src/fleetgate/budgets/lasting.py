@@ -51,6 +51,7 @@ class Lasting:
         "_start",
         "_store",
         "_total_granted",
+        "_waiting",
         "end",
         "key",
         "limit",
@@ -78,6 +79,7 @@ class Lasting:
         self._denied_until = 0.0
         self._down = False
         self._asking: asyncio.Future[None] | None = None
+        self._waiting = 0
 
     def revise(self, limit: Limit, now: Now) -> None:
         """The same limit with another ceiling: what counts goes on counting."""
@@ -115,16 +117,20 @@ class Lasting:
         return LastingTaken(self, self._start, amount)
 
     async def fetch(self, amount: int, now: Now) -> None:
-        """One question at a time; whoever comes meanwhile waits for its answer."""
-        if self._asking is not None:
-            await asyncio.shield(self._asking)  # whoever leaves must not take the answer from the others
-            return
-        self._asking = asking = asyncio.get_running_loop().create_future()
+        """One question at a time. Who comes meanwhile waits for its answer; the next is for all of them."""
+        self._waiting += amount
         try:
-            await self._ask(amount, now)
+            if self._asking is not None:
+                await asyncio.shield(self._asking)  # whoever leaves must not take the answer from the others
+                return
+            self._asking = asking = asyncio.get_running_loop().create_future()
+            try:
+                await self._ask(amount, now)
+            finally:
+                self._asking = None
+                asking.set_result(None)
         finally:
-            self._asking = None
-            asking.set_result(None)
+            self._waiting -= amount
 
     async def _ask(self, amount: int, now: Now) -> None:
         window, ceiling = self._start, self.limit.ceiling
@@ -157,7 +163,10 @@ class Lasting:
         if self.limit.measure is Measure.MONEY:
             chunk = min(chunk, CHUNK_MONEY)
         rest = (self.limit.ceiling - self._total_granted) // CHUNK_OF_REST
-        return max(least, min(chunk, rest))
+        # A chunk is for those to come. Many who wait already must not be refused, as they would be who
+        # have asked too often in vain.
+        wanted = self._spent + self._held + self._waiting - self._granted
+        return max(least, wanted, min(chunk, rest))
 
     def room(self, now: Now) -> int:
         self._turn(now)

@@ -61,9 +61,17 @@ class Denied(Exception):
 
     @property
     def stops(self) -> bool:
-        """A budget that refuses: no later step takes its place."""
+        """A budget of the caller's, or of all, that refuses: no later step takes its place.
+
+        One of a candidate stands against that candidate alone.
+        """
         limit = self.limit
-        return limit is not None and limit.measure is Measure.MONEY and limit.then is Then.REFUSE
+        return (
+            limit is not None
+            and limit.measure is Measure.MONEY
+            and limit.then is Then.REFUSE
+            and limit.scope.caller_only
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,14 +323,18 @@ class Budgets:
         return gates
 
     def _cap(self, hold: Hold, gates: Iterable[Gate], demand: Demand) -> None:
-        """Where the rest of a budget is smaller than the longest answer, ask for a shorter one."""
+        """Where the rest of a budget is smaller than the longest answer, ask for a shorter one.
+
+        Where that would be of no use, the shortest is asked for: it is refused until the budget is free.
+        """
         now = self.now()
-        rooms = [gate.room(now) for gate in gates if gate.limit.measure is Measure.MONEY]
+        budgets = (
+            gate for gate in gates if gate.limit.measure is Measure.MONEY and gate.limit.then is not Then.WARN
+        )
+        rooms = [gate.room(now) for gate in budgets]
         if not rooms or min(rooms) >= hold.estimate.money:
             return
-        tokens = pricing.fitting(hold.price, demand, min(rooms))
-        if tokens is None or tokens < LEAST_CAP:
-            return
+        tokens = max(LEAST_CAP, pricing.fitting(hold.price, demand, min(rooms)) or 0)
         bound = pricing.bound(hold.price, demand.capped(tokens))
         assert bound is not None
         hold.cap = tokens
@@ -455,9 +467,11 @@ def denial(gate: Gate, short: Short) -> Denied:
             "ledger_unavailable", "the database does not answer, so nothing may cost money", wait=short.wait
         )
     quota = limit.origin == "quota"
+    larger = short.wait == NEVER and limit.ceiling and limit.measure is not Measure.PARALLEL
+    why = "this request may take more than the whole limit" if larger else "the limit is reached"
     return Denied(
         "quota_exhausted" if quota else "limit_reached",
-        f"the limit is reached: {limit.title}",
+        f"{why}: {limit.title}",
         limit=limit,
         wait=short.wait,
         of_account=any(kind == "account" for kind, _ in limit.scope.parts),

@@ -39,6 +39,7 @@ class Parallel:
         "_local_until",
         "_places",
         "_shared",
+        "_waiting",
         "holder",
         "key",
         "limit",
@@ -50,7 +51,7 @@ class Parallel:
         self.holder = holder
         self._shared = shared
         self._flight = Flight()
-        self._places = 0
+        self._places = self._waiting = 0
         self._leased_until = self._full_until = self._local_until = 0.0
 
     def revise(self, limit: Limit, now: Now) -> None:
@@ -77,7 +78,11 @@ class Parallel:
 
     async def fetch(self, amount: int, now: Now) -> None:
         spare = max(1, self.limit.ceiling // 10)
-        await self._lease(self._flight.count(now.clock) + amount, spare, now)
+        self._waiting += amount  # many come at once: ask for all of them, not for each the same one place
+        try:
+            await self._lease(self._flight.count(now.clock) + self._waiting, spare, now)
+        finally:
+            self._waiting -= amount
 
     async def renew(self, now: Now) -> None:
         """Keep what is in use, give the rest back. Call it every `RENEW` seconds."""

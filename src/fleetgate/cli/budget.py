@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -13,13 +13,17 @@ from fleetgate.cli.remote import json_option, reaching, remote_of, table
 if TYPE_CHECKING:
     from pathlib import Path
 
+NONE: Final = "-"
+
 
 @click.group(invoke_without_command=True)
 @json_option
 @reaching
 @click.pass_context
 def budget(call: click.Context, url: str | None, key_file: Path | None, *, as_json: bool) -> None:
-    """Budgets: what is spent and held, and the switch `paid off`.
+    """Budgets: what is spent, held and left; and the switch that stops everything that costs money.
+
+    A budget is a limit on money: `fleetgate limits add --money '20 USD'`, or `limits:` in the file.
 
     \b
     Examples:
@@ -38,11 +42,13 @@ def budget(call: click.Context, url: str | None, key_file: Path | None, *, as_js
 
 
 @budget.command()
-@click.option("--why", default="", help="What people who are refused should know; for the trail, too.")
+@click.option("--why", default="", help="Why; shown by `fleetgate budget` and in the trail.")
 @json_option
 @reaching
 def pause(why: str, url: str | None, key_file: Path | None, *, as_json: bool) -> None:
-    """Refuse everything that costs money, at once and for everybody. Own machines go on.
+    """Ask nothing any more that costs money, at once and for everybody. Own machines go on.
+
+    What is under way is not cut off.
 
     \b
     Examples:
@@ -95,28 +101,24 @@ def _print(document: dict[str, Any]) -> None:
         click.echo(f"PAID MODELS ARE OFF since {off['since']}, by {off['who']}{why}")
     rows = document["rows"]
     if not rows:
-        click.echo("no budgets: write `limits: [{scope: global, money: 20 USD}]`, or `fleetgate limits add`")
+        click.echo(
+            "There are no budgets: `fleetgate limits add --money '20 USD'` makes one.",
+            err=True,
+        )
         return
     table(
-        ("budget", "spent", "held", "ceiling", "left", "until"),
-        [
-            (
-                row["name"] or row["scope"],
-                units.print_money(row["spent_nano_usd"]),
-                units.print_money(row["held_nano_usd"]),
-                units.print_money(row["ceiling_nano_usd"]),
-                units.print_money(
-                    max(0, row["ceiling_nano_usd"] - row["spent_nano_usd"] - row["held_nano_usd"])
-                ),
-                _until(row["frees_in_s"]),
-            )
-            for row in rows
-        ],
+        ("BUDGET", "OF", "SPENT", "HELD", "CEILING", "LEFT", "UNTIL", "THEN"),
+        [_line(row, document["currency"]) for row in rows],
     )
 
 
-def _until(seconds: float | None) -> str:
-    if seconds is None:
-        return ""
-    hours = int(seconds // 3600)
-    return f"{hours // 24} d {hours % 24} h" if hours >= 24 else f"{hours} h {int(seconds % 3600 // 60)} min"
+def _line(row: dict[str, Any], currency: dict[str, Any]) -> tuple[str, ...]:
+    spent, held, ceiling = (row[f"{name}_nano_usd"] for name in ("spent", "held", "ceiling"))
+    amounts = (spent, held, ceiling, max(0, ceiling - spent - held))
+    return (
+        f"{row['name']}: {row['words']}" if row["name"] else row["words"],
+        row["of"] or NONE,
+        *(units.print_money(one, currency["code"], currency["rate"]) for one in amounts),
+        row["frees_at"] or NONE,
+        row["then"].replace("_", " "),
+    )

@@ -243,7 +243,7 @@ def revoke(key: str, url: str | None, key_file: Path | None, *, as_json: bool) -
 @json_option
 @reaching
 def audit(limit: int, url: str | None, key_file: Path | None, *, as_json: bool) -> None:
-    """Show who changed which keys, users and teams, the newest first.
+    """Show who changed what, the newest first: keys, users, teams, limits, the switch, the cache, reloads.
 
     \b
     Examples:

@@ -76,7 +76,7 @@ def limits(call: click.Context, url: str | None, key_file: Path | None, *, as_js
     Examples:
       fleetgate limits
       fleetgate limits add --scope key=ci --requests 60 --per minute
-      fleetgate limits add --scope user=* --money '10 USD' --then local_only
+      fleetgate limits add --scope 'user=*' --money '10 USD' --then local_only
       fleetgate limits remove l3a41c2f9b07d
     """
     if call.invoked_subcommand is not None:

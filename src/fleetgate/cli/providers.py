@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from fleetgate import units
 from fleetgate.cli.remote import json_option, known, reaching, remote_of, table
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ def _accounts(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
 
 def _quotas(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:
     for one in row["quotas"]:
-        used = one["used"] + one["held"]
+        used, ceiling = one["used"] + one["held"], one["ceiling"]
+        shown = (units.print_money(n) if one["unit"] == "nano_usd" else f"{n:,}" for n in (used, ceiling))
         frees = "" if one["frees_in_s"] is None else f"{round(one['frees_in_s'])} s"
-        yield (row["provider"], one["words"], known(one["of"] or ""), str(used), str(one["ceiling"]), frees)
+        yield (row["provider"], one["words"], known(one["of"] or ""), *shown, frees)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
+from fleetgate import units
 from fleetgate.config.declaration import fields
 from fleetgate.config.findings import Finding, Path, Positions, Severity, finding
 from fleetgate.units import Amount, Rate
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 def check(settings: Settings, positions: Positions, *, names_lost: bool = False) -> Iterator[Finding]:
     yield from _currencies(settings, positions)
+    yield from _alerts(settings, positions)
     if not names_lost:
         yield from _scopes(settings, positions)
 
@@ -33,6 +35,23 @@ def _currencies(settings: Settings, positions: Positions) -> Iterator[Finding]:
             message = f"nobody says what one {value.currency} is worth"
             hint = f"write USD, or currency: {{code: {value.currency}, rate: 1.08 USD}}"
             yield finding("error", positions.at(path), path, message, hint)
+
+
+def _alerts(settings: Settings, positions: Positions) -> Iterator[Finding]:
+    """Shares of budgets are told of; nothing else is yet."""
+    for index, alert in enumerate(settings.alerts):
+        path: Path = ("alerts", index)
+        if alert.get("when") != "budget":
+            hint = "it is accepted and ignored"
+            yield finding("note", positions.at(path), path, "not yet in effect", hint)
+            continue
+        try:
+            right = 0 < units.share(alert.get("at")) <= 1
+        except ValueError:
+            right = False
+        if not right:
+            message = f"{alert.get('at')!r} is no share of a budget"
+            yield finding("error", positions.at(path), path, message, "write one such as at: 80%")
 
 
 def _amounts(value: Any, path: Path) -> Iterator[tuple[Path, Amount | Rate]]:

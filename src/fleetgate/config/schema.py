@@ -332,6 +332,7 @@ class Settings(Block):
     )
     notify: dict[str, Any] = Field(default={}, description="Where alerts go.", json_schema_extra=LATER)
     alerts: tuple[dict[str, Any], ...] = Field(
-        default=(), description="What is reported.", json_schema_extra=LATER
+        default=(),
+        description="What is told of, such as `{when: budget, at: 80%}`: in the log now, elsewhere later.",
     )
     include: Strings = Field(default=(), description="Further files merged under this one.")

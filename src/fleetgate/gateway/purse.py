@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from fleetgate import pricing
 from fleetgate.budgets.gate import NEVER
 from fleetgate.budgets.holds import NOTHING, Caller, Counts, Hold, counted, merged
-from fleetgate.budgets.owner import ROOM, Denied, price_is_free
+from fleetgate.budgets.owner import ROOM, Denied
 from fleetgate.domain import Booking, Capability, Reservation, Settlement, Usage
 from fleetgate.errors import TABLE, AttemptFailed, FailureClass, Refused, Source
 from fleetgate.routing.availability import Reason
@@ -40,8 +40,6 @@ LEDGER_AGAIN: Final = 5.0
 """Seconds after which a caller may ask again who was refused because the database is down."""
 ABSURD: Final = 1_000_000
 """Output tokens that no answer has, where the model's own bound is not known."""
-_NOTHING_PAID: Final = pricing.Demand(0, 0)
-"""of what is free: its price does not depend on it"""
 TERMINAL_AFTER: Final = 120.0
 """A wait beyond this is not worth a retry: clients of the OpenAI kind give up there too."""
 
@@ -138,9 +136,7 @@ class Purse:
         """Hold what an attempt may cost; durable, where it costs money. Raises Denied."""
         admission = self._admission
         assert admission is not None
-        demand = self._demand = (
-            _NOTHING_PAID if price_is_free(deployment) else self._demand_of(deployment, body)
-        )
+        demand = self._demand = self._demand_of(deployment, body)
         name = (self._request_id, number)
         hold = await self._budgets.authorise(admission, deployment, account, demand, name)
         if not hold.price.free:

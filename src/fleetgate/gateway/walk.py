@@ -17,6 +17,7 @@ from fleetgate import retry
 from fleetgate.budgets.owner import Denied
 from fleetgate.domain import Attempt, Capability, Usage
 from fleetgate.errors import COUNTED, TABLE, AttemptFailed, FailureClass, Verdict
+from fleetgate.estimate import estimate_answer
 from fleetgate.fleet.seats import Drained, Lease, NoCandidate, RoomFull, WaitOver, Wish
 from fleetgate.gateway import verdicts
 from fleetgate.gateway.attempt import Ask, Flow, Whole, assemble, attempt
@@ -320,6 +321,8 @@ class Walk:
             failure = AttemptFailed(FailureClass.CALLER_GONE)
         usage = got.reader.usage if isinstance(got, Flow) else got.usage if got is not None else Usage()
         seen = got.reader.frames if isinstance(got, Flow) else 0
+        if isinstance(got, Whole) and usage.output_tokens is None:
+            seen = estimate_answer(got.body)
         charge = self._errand.purse.ended(hold, failure, usage, begun=got is not None, seen=seen)
         now = gateway.clock()
         energy, energy_cost = gateway.draw.of(deployment, now - tried.began, gateway.wall())

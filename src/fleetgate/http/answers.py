@@ -319,21 +319,30 @@ class PaidOff(Answer):
     why: str
 
 
+class Currency(Answer):
+    code: str
+    rate: int = Field(description="nano-dollars that one of it is worth")
+
+
 class Budget(Answer):
     id: str
     name: str
+    words: str
     scope: str
     counter: str
+    of: str | None = Field(description="of whom, where everybody counts apart")
     spent_nano_usd: int
     held_nano_usd: int
     ceiling_nano_usd: int
     frees_in_s: float | None
+    frees_at: str | None
     then: Then
     origin: str
 
 
 class Budgets(Answer):
     paid_off: PaidOff | None
+    currency: Currency
     rows: list[Budget]
 
 
@@ -376,6 +385,7 @@ class PricedModel(Answer):
 
 class Quota(Answer):
     words: str
+    unit: str
     of: str | None
     id: str
     counter: str
@@ -462,11 +472,6 @@ class UsageRow(Sums):
     day: str | None = None
     hour: str | None = None
     cache: str | None = None
-
-
-class Currency(Answer):
-    code: str
-    rate: int = Field(description="nano-dollars that one of it is worth")
 
 
 class Usage(Answer):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate import units
 from fleetgate.http import answers, forms
 from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
@@ -13,17 +15,29 @@ from fleetgate.store.failures import StoreError
 from fleetgate.store.retention import full_check
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fleetgate.budgets.owner import Budgets
     from fleetgate.budgets.switch import Switch
+    from fleetgate.config.money import Currency
     from fleetgate.http.call import Call
+    from fleetgate.http.limits import Status
+    from fleetgate.limits import Limit
     from fleetgate.store.database import Store
 
 
-def rows(budgets: Budgets, switch: Switch, store: Store) -> Iterator[Row]:
+def rows(budgets: Budgets, switch: Switch, store: Store, status: Status) -> Iterator[Row]:
+    """`status` tells how far limits are used."""
+
     async def show(call: Call) -> None:
-        await call.json({"paid_off": _paused(budgets), "rows": list(_budgets(budgets))})
+        gateway = call.gateway
+        await call.json(
+            {
+                "paid_off": _paused(budgets),
+                "currency": currency_of(gateway.settings.currency),
+                "rows": list(_budgets(budgets, await status(), gateway.wall())),
+            }
+        )
 
     async def pause(call: Call) -> None:
         form = await forms.filled(call, forms.PauseBudget)
@@ -93,20 +107,42 @@ def _paused(budgets: Budgets) -> dict[str, Any] | None:
     return {"since": moment(round(paused.since * 1e3)), "who": paused.who, "why": paused.why}
 
 
-def _budgets(budgets: Budgets) -> Iterator[dict[str, Any]]:
-    money = {limit.id: limit for limit in budgets.limits if limit.measure is Measure.MONEY}
-    for level in budgets.levels():
-        limit = money.get(level["id"])
-        if limit is not None:
-            yield {
-                "id": limit.id,
-                "name": limit.name,
-                "scope": limit.scope.text,
-                "counter": level["counter"],
-                "spent_nano_usd": level["used"],
-                "held_nano_usd": level["held"],
-                "ceiling_nano_usd": limit.ceiling,
-                "frees_in_s": level["frees_in_s"],
-                "then": limit.then.value,
-                "origin": limit.origin,
-            }
+def currency_of(currency: Currency | None) -> dict[str, Any]:
+    """In which amounts are shown to people, and what one of it is worth in nano-dollars."""
+    if currency is None:
+        return {"code": "USD", "rate": units.NANO_PER_USD}
+    return {"code": currency.code, "rate": currency.rate.nano}
+
+
+def _budgets(budgets: Budgets, levels: Iterable[Mapping[str, Any]], wall: float) -> Iterator[dict[str, Any]]:
+    """One row for each budget; of one that counts everybody apart, one for each who has used it."""
+    of_limit: dict[str, list[Mapping[str, Any]]] = {}
+    for level in levels:
+        of_limit.setdefault(level["id"], []).append(level)
+    for limit in budgets.limits:
+        if limit.measure is Measure.MONEY:
+            for level in of_limit.get(limit.id, [_UNUSED]):
+                yield _row(limit, level, wall)
+
+
+def _row(limit: Limit, level: Mapping[str, Any], wall: float) -> dict[str, Any]:
+    frees_in = level["frees_in_s"]
+    counter = level["counter"] or limit.id
+    return {
+        "id": limit.id,
+        "name": limit.name,
+        "words": limit.words,
+        "scope": limit.scope.text,
+        "counter": counter,
+        "of": counter.partition("@")[2] or None,
+        "spent_nano_usd": level["used"],
+        "held_nano_usd": level["held"],
+        "ceiling_nano_usd": limit.ceiling,
+        "frees_in_s": frees_in,
+        "frees_at": moment(round((wall + frees_in) * 1e3)) if frees_in is not None else None,
+        "then": limit.then.value,
+        "origin": limit.origin,
+    }
+
+
+_UNUSED: Final = MappingProxyType({"counter": "", "used": 0, "held": 0, "frees_in_s": None})

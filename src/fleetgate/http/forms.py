@@ -156,20 +156,15 @@ async def filled(call: Call, form: type[Filled]) -> Filled:
     try:
         return form.model_validate_json(raw or b"{}")
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise Refused(
-            400,
-            "malformed",
-            f"`{where}`: {first['msg']}" if where else first["msg"],
-            advice=_advice(first, form),
-            param=where or None,
-        ) from None
+        raise _misfit(error.errors(include_url=False, include_input=False)[0], form) from None
 
 
-def _advice(problem: ErrorDetails, form: type[Form]) -> str:
+def _misfit(problem: ErrorDetails, form: type[Form]) -> Refused:
+    place = problem["loc"]
+    where = ".".join(str(part) for part in place)[:100]
     if problem["type"] != "extra_forbidden":
-        return ""
-    where = problem["loc"]
-    # Of what lies deeper, only the name of the whole form's members is known here.
-    return advice_for(str(where[-1]), list(form.model_fields)) if len(where) == 1 else ""
+        message = f"`{where}`: {problem['msg']}" if where else problem["msg"]
+        return Refused(400, "malformed", message, param=where or None)
+    # Of what lies deeper the names are not known here.
+    advice = advice_for(str(place[-1]), list(form.model_fields)) if len(place) == 1 else ""
+    return Refused(400, "malformed", f"there is no member `{where}`", advice=advice, param=where)

@@ -11,13 +11,13 @@ from fleetgate.keys.changes import moment
 from fleetgate.limits import Measure
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 
     from fleetgate.budgets.rules import Rules
     from fleetgate.http.call import Call
     from fleetgate.limits import Limit
 
-    Status = Callable[[], Iterable[Mapping[str, Any]]]
+    Status = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 AT: Final = "/admin/api/limits"
 MOST_COUNTERS: Final = 100
@@ -28,12 +28,13 @@ def rows(rules: Rules, status: Status) -> Iterator[Row]:
     """`status` gives how far limits are used: `id`, `counter`, `used`, `held`, `frees_in_s`, `refusals`."""
 
     async def listed(call: Call) -> None:
-        await call.json({"rows": _listed(rules, status, call.gateway.wall())})
+        await call.json({"rows": _listed(rules, await status(), call.gateway.wall())})
 
     async def create(call: Call) -> None:
         form = await forms.filled(call, forms.CreateLimit)
         ids = await rules.create(actor(call), form.document())
-        created = [row for row in _listed(rules, status, call.gateway.wall()) if row["id"] in ids]
+        listed = _listed(rules, await status(), call.gateway.wall())
+        created = [row for row in listed if row["id"] in ids]
         await call.json({"rows": created}, 201)
 
     async def remove(call: Call) -> None:
@@ -77,10 +78,10 @@ def rows(rules: Rules, status: Status) -> Iterator[Row]:
     )
 
 
-def _listed(rules: Rules, status: Status, wall: float) -> list[dict[str, Any]]:
+def _listed(rules: Rules, levels: Iterable[Mapping[str, Any]], wall: float) -> list[dict[str, Any]]:
     settings = rules.settings()
     counters: dict[str, list[dict[str, Any]]] = {}
-    for level in status():
+    for level in levels:
         counters.setdefault(level["id"], []).append(_counter(level, wall))
     created = rules.created_at()
     in_effect = [_view(limit, created, counters.get(limit.id, [])) for limit in rules.limits(settings)]

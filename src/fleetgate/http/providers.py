@@ -11,27 +11,28 @@ from typing import TYPE_CHECKING, Any
 from fleetgate.http import answers
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import moment
-from fleetgate.limits import QUOTA
+from fleetgate.limits import QUOTA, Measure
 from fleetgate.routing.accounts import Standing, standing
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fleetgate.budgets.owner import Budgets
     from fleetgate.http.call import Call
+    from fleetgate.http.limits import Status
+    from fleetgate.limits import Limit
     from fleetgate.live import Account, Deployment, Engine
 
-    Quotas = Callable[[str], list[dict[str, Any]]]
 
-
-def rows(quotas: Quotas) -> Iterator[Row]:
-    """`quotas` tells how far a provider's quotas are used, by its name."""
+def rows(budgets: Budgets, status: Status) -> Iterator[Row]:
+    """`status` tells how far limits are used."""
 
     async def listed(call: Call) -> None:
         gateway = call.gateway
         clock, wall = gateway.clock(), gateway.wall()
         engines = [one for one in gateway.fleet.engines.values() if not one.node.local]
-        found = [provider_row(one, quotas(one.id), clock, wall) for one in engines]
+        levels = await status()
+        found = [provider_row(one, quotas_of(budgets, one.id, levels), clock, wall) for one in engines]
         await call.json({"rows": found})
 
     yield Row(
@@ -101,22 +102,20 @@ def _model(one: Deployment) -> dict[str, Any]:
     }
 
 
-def quotas_of(budgets: Budgets) -> Quotas:
-    """How far the quotas in the file are used, as this gateway knows it."""
-
-    def told(provider: str) -> list[dict[str, Any]]:
-        own = {
-            limit.id: limit
-            for limit in budgets.limits
-            if limit.origin == QUOTA and ("provider", provider) in limit.scope.parts
-        }
-        return [_quota(own[level["id"]].words, level) for level in budgets.levels() if level["id"] in own]
-
-    return told
-
-
-def _quota(words: str, level: dict[str, Any]) -> dict[str, Any]:
-    shown = ("id", "counter", "used", "held", "ceiling", "frees_in_s")
-    return {"words": words, "of": level["counter"].partition("@")[2] or None} | {
-        name: level[name] for name in shown
+def quotas_of(budgets: Budgets, provider: str, levels: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """How far the quotas of a provider are used."""
+    own = {
+        limit.id: limit
+        for limit in budgets.limits
+        if limit.origin == QUOTA and ("provider", provider) in limit.scope.parts
     }
+    return [_quota(own[level["id"]], level) for level in levels if level["id"] in own]
+
+
+def _quota(limit: Limit, level: Mapping[str, Any]) -> dict[str, Any]:
+    shown = ("id", "counter", "used", "held", "ceiling", "frees_in_s")
+    return {
+        "words": limit.words,
+        "unit": "nano_usd" if limit.measure is Measure.MONEY else limit.measure.value,
+        "of": level["counter"].partition("@")[2] or None,
+    } | {name: level[name] for name in shown}

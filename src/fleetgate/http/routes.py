@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fleetgate.budgets.levels import levels
 from fleetgate.http import (
     admin,
     budget,
@@ -19,7 +20,7 @@ from fleetgate.http import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Mapping
+    from collections.abc import Awaitable, Callable
 
     from fleetgate.budgets.owner import Budgets
     from fleetgate.budgets.rules import Rules
@@ -58,18 +59,18 @@ def every_row(owners: Owners) -> tuple[Row, ...]:
     async def principal_of(name: str) -> Principal:
         return await owners.registry.principal(name)
 
-    def levels() -> Iterable[Mapping[str, Any]]:
-        return owners.budgets.levels()
+    async def status() -> list[dict[str, Any]]:
+        return await levels(owners.budgets, owners.store)
 
     rows = (
         *inference.rows(),
         *health.rows(owners.status),
         *admin.rows(owners.status, principal_of, owners.note),
         *keys.rows(owners.registry, owners.people, owners.rules),
-        *limits.rows(owners.rules, levels),
-        *providers.rows(providers.quotas_of(owners.budgets)),
+        *limits.rows(owners.rules, status),
+        *providers.rows(owners.budgets, status),
         *cache.rows(owners.cache, principal_of, owners.note),
         *usage.rows(owners.store),
-        *budget.rows(owners.budgets, owners.switch, owners.store),
+        *budget.rows(owners.budgets, owners.switch, owners.store, status),
     )
     return (*rows, *openapi.rows(rows, owners.status.version))

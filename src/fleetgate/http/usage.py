@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fleetgate import units
 from fleetgate.errors import Refused
 from fleetgate.http import answers, forms
+from fleetgate.http.budget import currency_of
 from fleetgate.http.parameters import Parameter
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import read
@@ -176,10 +177,7 @@ def _document(question: Question, found: Report, currency: Currency | None) -> d
         "since": _when(question.since // HOUR * HOUR * 1_000, question.zone),
         "until": _when(question.until * 1_000, question.zone),
         "zone": str(question.zone),
-        "currency": {
-            "code": currency.code if currency is not None else "USD",
-            "rate": currency.rate.nano if currency is not None else units.NANO_PER_USD,
-        },
+        "currency": currency_of(currency),
     }
 
 

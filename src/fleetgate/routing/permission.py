@@ -18,7 +18,7 @@ from fleetgate.routing.names import names_of
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fleetgate.domain import Principal
+    from fleetgate.domain import Model, Principal
     from fleetgate.live import Deployment
     from fleetgate.routing.names import NameTable
     from fleetgate.routing.plan import Route
@@ -39,6 +39,8 @@ class Permission:
         self._allowed = _compiled(one for one in patterns if not one.startswith("!"))
         self._forbidden = _compiled(one[1:] for one in patterns if one.startswith("!"))
         self._known: dict[str, tuple[bool, bool]] = {}
+        self._candidates: dict[str, tuple[Model, bool, bool]] = {}
+        """by id: what it offers, and whether some name of it is allowed, and some forbidden"""
 
     def may_ask(self, route: Route) -> bool:
         """Whether a name may be asked for at all."""
@@ -51,13 +53,20 @@ class Permission:
 
     def object_to(self, candidate: Deployment, route: Route) -> Reason | None:
         """The reason against one candidate."""
-        allowed = route.origin in WRITTEN
-        for name in (candidate.id, *names_of(candidate)):
-            found = self._decide(name)
-            if found[1]:
-                return Reason.NOT_ALLOWED
-            allowed = allowed or found[0]
-        return None if allowed else Reason.NOT_ALLOWED
+        known = self._candidates.get(candidate.id)
+        if known is None or known[0] is not candidate.model:
+            known = self._look_at(candidate)
+        _, allowed, forbidden = known
+        return None if not forbidden and (allowed or route.origin in WRITTEN) else Reason.NOT_ALLOWED
+
+    def _look_at(self, candidate: Deployment) -> tuple[Model, bool, bool]:
+        """The same for what it offers now: a catalogue may give its model other names."""
+        found = [self._decide(name) for name in (candidate.id, *names_of(candidate))]
+        if len(self._candidates) >= MOST:
+            self._candidates.clear()
+        known = (candidate.model, any(one[0] for one in found), any(one[1] for one in found))
+        self._candidates[candidate.id] = known
+        return known
 
     def _decide(self, name: str) -> tuple[bool, bool]:
         """Whether a name is allowed, and whether it is forbidden."""

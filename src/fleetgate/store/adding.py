@@ -6,12 +6,13 @@ import sqlite3
 from functools import cache
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects import sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from sqlalchemy import Connection, Table
+    from sqlalchemy.dialects import postgresql
 
 Row = TypeVar("Row")
 
@@ -21,7 +22,11 @@ _CHUNKS: Final = (64, 8, 1)
 
 def adding(connection: Connection, table: Table) -> sqlite.Insert | postgresql.Insert:
     """An insert that knows `on_conflict_do_nothing` and `on_conflict_do_update`: the same for both."""
-    return postgresql.insert(table) if connection.dialect.name == "postgresql" else sqlite.insert(table)
+    if connection.dialect.name != "postgresql":
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql  # noqa: PLC0415  (3 MB, and loaded already where it is used)
+
+    return postgresql.insert(table)
 
 
 def add_new(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]]) -> int:

@@ -136,10 +136,11 @@ def _attempt_of_usage(entry: Entry) -> Attempt | None:
 
     That is the last one that went well, else the last one that was sent.
     """
-    if entry.cache or entry.usage == _NOTHING:
+    usage = entry.usage
+    if entry.cache or usage == _NOTHING:
         return None
     sent = [attempt for attempt in entry.attempts if attempt.dispatched]
-    if not sent or any(attempt.usage != _NOTHING for attempt in sent):
+    if not sent or any(attempt.usage is usage or attempt.usage != _NOTHING for attempt in sent):
         return None
     return next((attempt for attempt in reversed(sent) if attempt.outcome == "ok"), sent[-1])
 
@@ -184,7 +185,7 @@ def _put(connection: Connection, rows: list[tuple[Place, list[int]]]) -> None:
             values: list[Any] = []
             for place, amounts in rows[at : at + size]:
                 values += place
-                values += [min(amount, MOST) for amount in amounts]
+                values += amounts if max(amounts) <= MOST else [min(amount, MOST) for amount in amounts]
             connection.exec_driver_sql(_statement(size, mark), tuple(values))
             at += size
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
-from sqlalchemy import Connection, and_, bindparam, delete, func, literal, select, union_all, update
+from sqlalchemy import Connection, and_, delete, func, literal, select, union_all, update
 
 from fleetgate.store.adding import adding, mark, parts
 from fleetgate.store.schema import budget_lease, counter
@@ -101,9 +101,13 @@ def gather(changes: Changes, bookings: Iterable[Booking], *, counted: bool = Fal
 
 
 def grant(connection: Connection, run: str, wanted: Sequence[Wanted]) -> list[Lease]:
-    """Grants what is left, all in one transaction. The answers are in the order of the questions."""
+    """Grants what is left, all in one transaction. The answers are in the order of the questions.
+
+    With the first grant of a new window, the lease of the one before goes back.
+    """
     asked = [(one.counter, one.window) for one in wanted]
     for place, one in sorted(zip(asked, wanted, strict=True), key=lambda pair: pair[0]):
+        _fold_older(connection, run, place)
         row = _locked(connection, place)
         units = min(one.most, one.ceiling - row["granted"])
         if units >= max(one.least, 1):
@@ -135,15 +139,27 @@ def room(connection: Connection, run: str, places: Iterable[Place]) -> dict[Plac
 
 def fold(connection: Connection, runs: Sequence[str]) -> None:
     """Ends leases: what they have spent and hold goes to the counters, the rest is free again."""
+    _fold(connection, budget_lease.c.run.in_(runs))
+
+
+def _fold_older(connection: Connection, run: str, place: Place) -> None:
+    """Leases of windows that are over; what they still hold keeps them."""
+    columns = budget_lease.c
+    same = and_(columns.run == run, columns.counter == place[0])
+    _fold(connection, and_(same, columns.window < place[1], columns.held == 0))
+
+
+def _fold(connection: Connection, which: ColumnElement[bool]) -> None:
     changes = no_changes()
-    for row in connection.execute(select(budget_lease).where(budget_lease.c.run.in_(runs))).mappings():
+    for row in connection.execute(select(budget_lease).where(which)).mappings():
         change = changes[row["counter"], row["window"]]
         change.held += row["held"]
         change.spent += row["spent"]
         change.counted += row["counted"]
         change.leased -= row["granted"]
-    add_to_counters(connection, changes)
-    connection.execute(delete(budget_lease).where(budget_lease.c.run.in_(runs)))
+    if changes:
+        add_to_counters(connection, changes)
+        connection.execute(delete(budget_lease).where(which))
 
 
 # Bookings
