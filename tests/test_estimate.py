@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fleetgate.estimate import BASE, PICTURE, estimate_tokens
+from fleetgate.estimate import BASE, PICTURE, estimate_answer, estimate_tokens
 
 BYTES = base64.b64encode(bytes(range(256)) * 800).decode()
 
@@ -84,3 +84,15 @@ def test_more_never_counts_less(parts):
 def test_any_bytes_are_counted(raw, put_in):
     found = estimate_tokens(raw + put_in + raw)
     assert found >= BASE
+
+
+def test_what_was_said_in_a_whole_answer_counts_by_its_bytes():
+    call = {"id": "call_1", "type": "function", "function": {"name": "look", "arguments": "{}"}}
+    message = {"role": "assistant", "content": "twelve bytes", "tool_calls": [call]}
+    assert estimate_answer(json.dumps({"choices": [{"message": message}]}).encode()) == 9
+    assert estimate_answer(b'{"choices": [{"text": "good"}, {"text": "bad"}]}') == 4
+
+
+@pytest.mark.parametrize("said", [b"", b"{", b"[]", b'{"data": []}', b'{"choices": [1]}', b'{"choices": 1}'])
+def test_what_holds_no_words_has_no_tokens(said):
+    assert estimate_answer(said) == 0

@@ -28,6 +28,7 @@ from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
 from fleetgate.litellm_config import convert
 from fleetgate.prices.check import unpriced
+from fleetgate.store.failures import StoreError
 from fleetgate.store.retention import Ages, keep_tidy
 from fleetgate.upstream.transports import Transports
 
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from fleetgate.domain import Entry
     from fleetgate.keys.changes import Actor
     from fleetgate.store.database import Store
+    from fleetgate.store.recovery import Recovered
     from fleetgate.telemetry import Telemetry
 
 FIRST_ROUND: Final = 0.7
@@ -48,6 +50,8 @@ WATCH_EVERY: Final = 0.5
 BIND_AGAIN: Final = 2.0
 RESCAN_EVERY: Final = 10.0
 BEAT_EVERY: Final = 5.0
+RECOVER_EVERY: Final = 4
+"""Beats between two looks for processes that died."""
 LAST_WORDS: Final = 5.0
 """Seconds for stopped exchanges to say so."""
 
@@ -272,11 +276,33 @@ class App:
         return Ages(kept.keep, kept.keep_audit)
 
     async def _keep_leases(self) -> None:
-        """Tell others on the same database that this process lives, and keep its places."""
+        """Tell others that this process lives, keep its places, and end what dead ones left open."""
+        self._tell_recovered(self._store.recovered)
+        turn = 0
         while True:
             await asyncio.sleep(BEAT_EVERY)
             self._store.beat()
             await self.bounds.budgets.renew()
+            turn += 1
+            if turn % RECOVER_EVERY == 0 and not self.bounds.alone:
+                await self._recover()
+
+    async def _recover(self) -> None:
+        try:
+            self._tell_recovered(await self._store.recover())
+        except StoreError as error:
+            self.report("recovery_failed", "warning", text=error.message)
+
+    def _tell_recovered(self, found: Recovered) -> None:
+        """What a process that died had left open."""
+        if found.requests:
+            self.report(
+                "recovered",
+                "warning",
+                requests=found.requests,
+                attempts=found.attempts,
+                estimated_nano_usd=found.estimated_cost,
+            )
 
     async def _watch_files(self, watch: Watch) -> None:
         """Apply a changed file once it has come to rest; a signal confirms what was held."""

@@ -78,6 +78,8 @@ class Bounds:
     budgets: Budgets
     rules: Rules
     switch: Switch
+    alone: bool
+    """no other gateway uses the database"""
 
 
 def people(frame: Frame, master: str) -> Persons:
@@ -130,7 +132,7 @@ def bounds(frame: Frame, state: SharedState | None) -> Bounds:
     switch = Switch(store, budgets, frame.wall)
     rules.read_now()
     switch.read_now()
-    return Bounds(budgets, rules, switch)
+    return Bounds(budgets, rules, switch, alone)
 
 
 def gateway(frame: Frame, machines: Fleet, budgets: Budgets, transports: Transports) -> Gateway:

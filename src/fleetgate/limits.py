@@ -321,7 +321,7 @@ class Bucket:
     def full_in(self, rate: int, now: float) -> float:
         """Seconds until everything has flowed back."""
         full_at = self._at(rate) if rate > 0 else None
-        return 0.0 if full_at is None else max(0, -(-full_at // rate) - _ticks(now)) / _MICRO
+        return 0.0 if full_at is None else max(0, -(-full_at // rate) - round(now * _MICRO)) / _MICRO
 
     def rested(self, rate: int, period: float, now: float) -> bool:
         """Whether it is as good as a new one, and may be forgotten."""

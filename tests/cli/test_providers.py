@@ -36,14 +36,24 @@ def test_accounts_are_shown_with_what_stands_against_them(capsys):
 
 
 def test_quotas_and_unknown_prices_are_shown_where_there_are_any(capsys):
-    quota = {"words": "100 requests per day", "of": "groq/1", "used": 40, "held": 2, "ceiling": 100}
+    quota = {
+        "words": "100 requests per day",
+        "of": "groq/1",
+        "used": 40,
+        "held": 2,
+        "ceiling": 100,
+        "unit": "requests",
+    }
+    money = {"words": "5 USD per day", "of": None, "used": 10**9, "held": 0, "ceiling": 5 * 10**9}
     models = [{"deployment": "groq/a", "price_known": False}, {"deployment": "groq/b", "price_known": True}]
     quotas = [quota | {"frees_in_s": 61.7}, quota | {"of": None, "frees_in_s": None}]
+    quotas.append(money | {"unit": "nano_usd", "frees_in_s": None})
     show([row(FREE | {"account": "groq/1"}, quotas=quotas, models=models)])
     assert capsys.readouterr().out.splitlines()[3:] == [
-        "PROVIDER  QUOTA                 OF      USED  CEILING  FREES IN",
-        "groq      100 requests per day  groq/1  42    100      62 s",
-        "groq      100 requests per day          42    100",
+        "PROVIDER  QUOTA                 OF      USED   CEILING  FREES IN",
+        "groq      100 requests per day  groq/1  42     100      62 s",
+        "groq      100 requests per day          42     100",
+        "groq      5 USD per day                 1 USD  5 USD",
         "",
         "no price is known for: groq/a",
     ]

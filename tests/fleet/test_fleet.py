@@ -23,7 +23,9 @@ nodes:
     power: manual
     engines: [{kind: ollama}]
 providers:
-  cloud: {kind: openai, url: "https://llm.example.net/v1", key: "${KEY}", models: [{name: big, price: {request: 0.01 USD}}]}
+  cloud:
+    {kind: openai, url: "https://llm.example.net/v1", key: "${KEY}",
+     models: [{name: big, price: {request: 0.01 USD}}]}
 """
 
 

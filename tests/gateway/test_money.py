@@ -292,6 +292,81 @@ async def test_what_follows_a_spent_budget(tmp_path, then, status):
             assert (await g.chat("box/m")).status == 200
 
 
+async def test_a_budget_of_a_candidate_stands_against_that_candidate_alone(tmp_path):
+    async with (
+        openai_engine(respond_json(200, answer("paid"))) as a,
+        openai_engine(respond_json(200, answer("also paid"))) as b,
+        openai_engine(respond_json(200, answer("and this"))) as c,
+    ):
+        spent_up = {"scope": {"provider": "p"}, "money": "0.0000001 USD"}
+        blocks = settings(
+            providers={"p": paid(a), "q": paid(b, limits=[{"money": "0.0000001 USD"}]), "r": paid(c)},
+            roles={"chat": chain("p/m", "q/m", "r/m")},
+            limits=[spent_up],
+        )
+        async with running_gateway(blocks, tmp_path) as g:
+            assert (await g.chat("chat")).status == 200
+            assert (len(a.requests), len(b.requests), len(c.requests)) == (0, 0, 1)
+
+
+async def test_a_budget_that_only_warns_makes_no_answer_shorter(tmp_path):
+    async with (
+        openai_engine(respond_json(200, answer("hi"))) as a,
+        running_gateway(
+            settings(providers={"p": paid(a)}, limits=[budget("0.001 USD", then="warn")]), tmp_path
+        ) as g,
+    ):
+        assert (await g.chat("m")).status == 200
+        assert "max_tokens" not in a.requests[0].json()
+
+
+async def test_a_spent_budget_says_when_it_is_free_again(tmp_path):
+    body = answer("hi") | {"usage": {"prompt_tokens": 3, "completion_tokens": 60}}
+    async with (
+        openai_engine(respond_json(200, body)) as a,
+        running_gateway(settings(providers={"p": paid(a)}, limits=[budget("0.0003 USD")]), tmp_path) as g,
+    ):
+        assert (await g.chat("m")).status == 200
+        refused = await g.chat("m")
+        assert refused.status == 429
+        assert int(refused.header("retry-after") or 0) > 0
+        assert refused.header("x-should-retry") == "false"
+        larger = await g.chat("m", max_tokens=4_000)
+        assert "more than the whole limit" in larger.json()["error"]["message"]
+        assert larger.header("retry-after") is None
+        assert len(a.requests) == 1
+
+
+async def test_a_whole_answer_without_usage_is_charged_for_what_was_said(tmp_path):
+    body = answer("word " * 100)
+    body.pop("usage")
+    async with (
+        openai_engine(respond_json(200, body)) as a,
+        running_gateway(settings(providers={"p": paid(a)}), tmp_path) as g,
+    ):
+        assert (await g.chat("m")).status == 200
+        (attempt,) = (await g.entry()).attempts
+        assert attempt.usage.output_tokens == 250
+        assert attempt.estimated
+
+
+async def test_what_is_spent_is_told_after_a_restart_before_anybody_asks(tmp_path):
+    limits = [budget("1 USD", name="house"), {"scope": {"key": "*"}, "money": "2 USD"}]
+    async with openai_engine(respond_json(200, answer("hi"))) as a:
+        blocks = settings(providers={"p": paid(a)}, limits=limits)
+        told = []
+        for turn in range(2):
+            async with running_gateway(blocks, tmp_path) as g:
+                if not turn:
+                    assert (await g.chat("m")).status == 200
+                    await g.store.flush()
+                rows = (await g.get("/admin/api/budget")).json()["rows"]
+                told.append([(one["name"], one["of"], one["spent_nano_usd"]) for one in rows])
+                of_limits = (await g.get("/admin/api/limits")).json()["rows"]
+                assert [one["counters"][0]["used"] for one in of_limits] == [COST, COST]
+        assert told[0] == told[1] == [("house", None, COST), ("", "master", COST)]
+
+
 async def test_a_warning_lets_it_pass_and_is_logged(tmp_path):
     async with (
         openai_engine(respond_json(200, answer("hi"))) as a,

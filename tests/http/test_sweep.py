@@ -127,7 +127,8 @@ async def test_every_row_while_the_database_is_down(auth, tmp_path):
         unseen = json.dumps({"alias": "unseen", "kind": "admin"}).encode()
         made = await ask(gateway, "POST", "/admin/api/keys", KEYS["master key"], unseen)
         unseen = {"authorization": f"Bearer {made.json()['secret']}"}
-        gateway.app.people.keys._issued.ring._drop(made.json()["key"]["id"])  # as in a gateway that was restarted
+        # as in a gateway that was restarted
+        gateway.app.people.keys._issued.ring._drop(made.json()["key"]["id"])
         gateway.store._reading.dispose()
         gateway.store.path.rename(tmp_path / "away.db")
         await gateway.app.people.keys.poll()

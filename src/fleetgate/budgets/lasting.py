@@ -174,7 +174,10 @@ class Lasting:
 
     def level(self, now: Now) -> Level:
         self._turn(now)
-        return Level(self._spent + self._others, self._held, max(0.0, self.end - now.wall))
+        return Level(self._spent + self._others, self._held, self.frees_in(now))
+
+    def frees_in(self, now: Now) -> float:
+        return max(0.0, self.end - now.wall)
 
     def settled(self, window: int, held: int, actual: int) -> None:
         """An amount of this window found its end."""

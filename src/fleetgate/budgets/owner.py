@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import pricing, units
-from fleetgate.budgets.gate import NEVER, Gate, Now, Short
+from fleetgate.budgets.gate import NEVER, Gate, Now, Short, Taken
 from fleetgate.budgets.holds import Admission, Caller, Counts, Hold, subject_of
 from fleetgate.budgets.lasting import Lasting
 from fleetgate.budgets.parallel import RENEW, Parallel
@@ -35,6 +35,8 @@ MOST_SUBJECTS: Final = 100_000
 """Callers and candidates whose limits are remembered; more of them are only looked up again."""
 ROOM: Final = (Measure.REQUESTS, Measure.TOKENS)
 """what callers are told about: how much is left of it"""
+Room = tuple[int, int, float]
+"""ceiling, left, seconds until it is whole again"""
 LEAST_CAP: Final = 64
 """Output tokens below which a capped answer is of no use to anybody."""
 
@@ -364,24 +366,10 @@ class Budgets:
     def now(self) -> Now:
         return Now(self._means.clock(), self._means.wall())
 
-    def room_of(self, admission: Admission) -> dict[Measure, tuple[int, int, float]]:
-        """For the rate-limit headers: measure -> (ceiling, left, seconds until it is whole again).
-
-        Of several limits on the same the one with the least left.
-        """
-        least: dict[Measure, tuple[int, Gate]] = {}
+    def room_of(self, admission: Admission) -> list[Room | None]:
+        """For the rate-limit headers, in the order of `ROOM`; None: no limit of the caller's counts it."""
         now = self.now()
-        for taken in admission.taken:
-            gate = taken.gate
-            measure = gate.limit.measure
-            if measure in ROOM:
-                left = gate.room(now)
-                if measure not in least or left < least[measure][0]:
-                    least[measure] = (left, gate)
-        return {
-            measure: (gate.limit.ceiling, left, gate.level(now).frees_in or 0.0)
-            for measure, (left, gate) in least.items()
-        }
+        return [_least(admission.taken, measure, now) for measure in ROOM]
 
     def levels(self) -> Iterator[dict[str, Any]]:
         """All limits and how far each is used, as this gateway knows it."""
@@ -433,6 +421,19 @@ class Budgets:
                     ceiling_nano_usd=limit.ceiling,
                     until=gate.end,
                 )
+
+
+def _least(taken: Iterable[Taken], measure: Measure, now: Now) -> Room | None:
+    """Of several limits on the same the one with the least left."""
+    least: Gate | None = None
+    most = 0
+    for one in taken:
+        gate = one.gate
+        if gate.limit.measure is measure:
+            left = gate.room(now)
+            if least is None or left < most:
+                least, most = gate, left
+    return None if least is None else (least.limit.ceiling, most, least.frees_in(now))
 
 
 def _amount(limit: Limit, counts: Counts) -> int:

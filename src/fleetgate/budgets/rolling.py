@@ -115,7 +115,10 @@ class Rolling:
 
     def level(self, now: Now) -> Level:
         used = max(0, self.limit.largest - self.room(now))
-        return Level(used, 0, self._bucket.full_in(self.limit.rate, now.clock))
+        return Level(used, 0, self.frees_in(now))
+
+    def frees_in(self, now: Now) -> float:
+        return self._bucket.full_in(self.limit.rate, now.clock)
 
     def correct(self, delta: int, mark: Mark | None, now: Now) -> None:
         if mark is not None:

@@ -247,7 +247,7 @@ class Provider(Block):
     ca: FilePath | None = Field(default=None, description="PEM file with the authority to trust.")
     limits: tuple[Quota, ...] = Field(default=(), description="Quotas that the provider sets.")
     price: Price | None = Field(
-        default=None, description="For those of its models of which neither the file nor the data has a price."
+        default=None, description="For its models of which neither the file nor the data has a price."
     )
     models: tuple[ModelEntry, ...] | None = Field(
         default=None, description="Its models that are used; default: discovered."

@@ -106,13 +106,14 @@ class Purse:
         if admission is None or not admission.taken:
             return []
         found: list[tuple[bytes, bytes]] = []
-        for measure, (ceiling, left, frees_in) in self._budgets.room_of(admission).items():
-            limit, remaining, reset = _ROOM[measure]
-            found += (
-                (limit, b"%d" % ceiling),
-                (remaining, b"%d" % max(0, left)),
-                (reset, b"%gs" % round(frees_in, 3)),
-            )
+        for (limit, remaining, reset), room in zip(_ROOM, self._budgets.room_of(admission), strict=True):
+            if room is not None:
+                ceiling, left, frees_in = room
+                found += (
+                    (limit, b"%d" % ceiling),
+                    (remaining, b"%d" % max(0, left)),
+                    (reset, b"%gs" % round(frees_in, 3)),
+                )
         return found
 
     @property
@@ -308,10 +309,10 @@ def _nothing_known(_hold: Hold) -> Entry:
     raise AssertionError("the exchange is over")
 
 
-_ROOM: Final = {
-    measure: tuple(f"x-ratelimit-{what}-{measure.value}".encode() for what in ("limit", "remaining", "reset"))
+_ROOM: Final = tuple(
+    tuple(f"x-ratelimit-{what}-{measure.value}".encode() for what in ("limit", "remaining", "reset"))
     for measure in ROOM
-}
+)
 Objection = Callable[["Deployment"], Reason | None]
 
 
