@@ -150,6 +150,8 @@ class Limit:
     """`file`, `database`, or `quota`: set by a provider"""
     spread: bool = False
     """it is let out evenly over its window"""
+    shown_in: tuple[str, int] = ("USD", units.NANO_PER_USD)
+    """the currency in which people see its money, and what one of it is worth in nano-dollars"""
     lasting: bool = field(init=False, compare=False, repr=False)
     at_once: int = field(init=False, compare=False, repr=False)
     """what a rolling limit's bucket holds"""
@@ -199,7 +201,7 @@ class Limit:
     @property
     def _amount(self) -> str:
         if self.measure is Measure.MONEY:
-            return units.print_money(self.ceiling)
+            return units.print_money(self.ceiling, *self.shown_in)
         if self.measure is Measure.PARALLEL:
             return f"{_many(self.ceiling, 'requests')} at a time"
         return _many(self.ceiling, self.measure.value.replace("_", " "))

@@ -42,6 +42,15 @@ def test_amounts_in_a_currency_that_is_worth_nothing_known():
     assert second.startswith("error energy.hours.22:00-06:00: nobody says what one CHF is worth; write USD")
 
 
+def test_shares_of_budgets_are_told_of_and_nothing_else_is_yet():
+    alerts = "alerts: [{when: budget, at: 80%}, {when: budget, at: most}, {when: budget}, {when: node_missing}]"
+    assert findings(alerts) == [
+        "error alerts[1]: 'most' is no share of a budget; write one such as at: 80%",
+        "error alerts[2]: None is no share of a budget; write one such as at: 80%",
+        "note alerts[3]: not yet in effect; it is accepted and ignored",
+    ]
+
+
 def test_prices_too():
     text = HOUSE.replace("{name: x}", MODEL % ("EUR", "EUR"))
     assert [one.path for one in load(text, {"K": "gsk_0123456789abcdef"}).findings] == [

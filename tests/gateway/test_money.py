@@ -217,6 +217,18 @@ async def test_usage_that_is_missing_or_cannot_be(tmp_path, usage, estimated):
         await sums_are_right(g)
 
 
+async def test_what_a_free_model_says_that_it_used_is_believed(tmp_path):
+    async with (
+        openai_engine(respond_json(200, answer("hi"))) as a,
+        running_gateway(settings(nodes={"box": node(a)}), tmp_path) as g,
+    ):
+        assert (await g.chat("m")).status == 200
+        entry = await g.entry()
+        assert (entry.attempts[0].usage.input_tokens, entry.attempts[0].usage.output_tokens) == (3, 2)
+        assert not entry.attempts[0].usage.estimated
+        assert entry.note == ""
+
+
 async def test_what_nobody_knows_the_price_of_is_not_asked(tmp_path):
     async with openai_engine(respond_json(200, answer("hi"))) as a:
         written = {"p": provider(a, models=[{"name": "m"}])}
@@ -565,3 +577,33 @@ async def test_a_providers_own_price_is_for_models_that_nobody_else_prices(tmp_p
             assert (await g.entry(1)).cost_unknown
             assert known.cost == COST
             assert await spent(g) == (COST, 0)
+
+
+async def test_a_plan_tells_which_limits_stand_against_a_caller(tmp_path):
+    limit = {"scope": {"role": "r"}, "requests": 1, "per": "minute"}
+    async with openai_engine(respond_json(200, answer("hi"))) as a:
+        blocks = settings(nodes={"box": node(a)}, roles={"r": chain("box/m")}, limits=[limit])
+        async with running_gateway(blocks, tmp_path) as g:
+            before = (await g.get("/admin/api/explain?model=r")).json()["limits"]
+            assert [(one["used"], one["passes"]) for one in before] == [(0, True)]
+            assert (await g.chat("r")).status == 200
+            (after,) = (await g.get("/admin/api/explain?model=r")).json()["limits"]
+            assert (after["used"], after["passes"], after["then"]) == (1, False, "refuse")
+            assert after["frees_in_s"] > 0
+            assert (await g.get("/admin/api/explain?model=box/m")).json()["limits"] == []
+
+
+async def test_a_quota_that_is_used_up_says_when_it_is_free_and_is_seen(tmp_path):
+    quota = {"requests": 1, "per": "day", "per_key": True}
+    async with openai_engine(respond_json(200, answer("hi"))) as a:
+        blocks = settings(providers={"p": paid(a, limits=[quota])})
+        async with running_gateway(blocks, tmp_path) as g:
+            assert (await g.chat("m")).status == 200
+            refused = await g.chat("m")
+            assert refused.status == 429
+            assert refused.error["code"] == "quota_exhausted"
+            assert int(refused.header("retry-after") or 0) > 30 or refused.header("x-should-retry") is None
+            (row,) = (await g.get("/admin/api/providers")).json()["rows"]
+            assert [(one["state"], one["why"]) for one in row["accounts"]] == [
+                ("exhausted", "1 request per day for each account and provider p")
+            ]

@@ -1,5 +1,7 @@
 """What a key's patterns allow, by the name asked for and by every candidate behind it."""
 
+from dataclasses import replace
+
 import pytest
 from tests.support.live import make_fleet, read_settings
 
@@ -125,3 +127,13 @@ def test_decisions_are_remembered_but_not_without_end(names):
         first._decide(f"name{number}")
     assert len(first._known) <= 10_000
     assert first.may_ask(route)
+
+
+def test_a_candidate_whose_model_has_got_another_name_is_looked_at_again():
+    fleet = make_fleet()
+    fleet.configure(read_settings(HOUSE))
+    route, permission = fleet.names.resolve("box/story"), Permission(["!tale"])
+    (candidate,) = (one for step in route.steps for one in step.candidates)
+    assert permission.object_to(candidate, route) is None
+    candidate.model = replace(candidate.model, aliases=("tale",))
+    assert permission.object_to(candidate, route) is Reason.NOT_ALLOWED

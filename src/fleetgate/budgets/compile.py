@@ -85,6 +85,7 @@ def _measured(entry: money.Measures, wanted: Limit, currency: money.Currency | N
             period=period,
             burst=_burst(entry.burst, ceiling, quota=quota) if period is not None else None,
             spread=wanted.spread and calendar is not None,
+            shown_in=(currency.code, currency.rate.nano) if currency is not None else wanted.shown_in,
         )
 
 

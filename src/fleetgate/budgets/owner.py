@@ -361,6 +361,16 @@ class Budgets:
         subject = subject_of({}, candidate, account)
         return any(gate.room(now) <= 0 for gate in self._gates_for(self._quotas, subject))
 
+    def quota_frees_in(self, candidate: Deployment) -> float:
+        """Seconds until some account of a candidate whose quotas are used up may be asked again."""
+        now = self.now()
+        waits = []
+        for account in candidate.engine.accounts:
+            gates = self._gates_for(self._quotas, subject_of({}, candidate, account))
+            shorts = (gate.short(1, now) for gate in gates)
+            waits.append(max((short.wait for short in shorts if short is not None), default=0.0))
+        return min(waits, default=0.0)
+
     # -- what people see -------------------------------------------------------------------------------
 
     def now(self) -> Now:
@@ -370,6 +380,21 @@ class Budgets:
         """For the rate-limit headers, in the order of `ROOM`; None: no limit of the caller's counts it."""
         now = self.now()
         return [_least(admission.taken, measure, now) for measure in ROOM]
+
+    def standing(self, caller: Caller) -> Iterator[dict[str, Any]]:
+        """The limits of a caller as they stand, without a request."""
+        now = self.now()
+        for gate in self._gates_for(self._of_callers, caller.subject()):
+            short = gate.short(1, now)
+            passes = short is None or short.ask or gate.limit.then is Then.WARN
+            yield {
+                "limit": gate.limit.title,
+                "used": gate.level(now).used,
+                "ceiling": gate.limit.ceiling,
+                "passes": passes,
+                "frees_in_s": None if passes or short is None or short.wait == NEVER else short.wait,
+                "then": gate.limit.then.value,
+            }
 
     def levels(self) -> Iterator[dict[str, Any]]:
         """All limits and how far each is used, as this gateway knows it."""

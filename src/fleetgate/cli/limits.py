@@ -85,7 +85,7 @@ def limits(call: click.Context, url: str | None, key_file: Path | None, *, as_js
     if as_json:
         click.echo(json.dumps(document, indent=2))
     else:
-        _print(document["rows"])
+        _print(document["rows"], document["currency"])
 
 
 @limits.command()
@@ -172,26 +172,34 @@ def _scope(words: tuple[str, ...]) -> dict[str, str]:
     return scope
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def _print(rows: list[dict[str, Any]], currency: dict[str, Any]) -> None:
     if not rows:
         click.echo("There are no limits: `fleetgate limits add` makes one.", err=True)
         return
     lines = []
     for row in rows:
-        lines += [_line(row, counter) for counter in row["counters"] or [None]]
+        lines += [_line(row, counter, currency) for counter in row["counters"] or [None]]
         if row["counters_left_out"]:
             rest = f"and {row['counters_left_out']} less used"
             lines.append((row["id"], _title(row), rest, NONE, NONE, NONE, _remark(row)))
     table(("ID", "LIMIT", "OF", "USED", "CEILING", "FREES AT", ""), lines)
 
 
-def _line(row: dict[str, Any], counter: dict[str, Any] | None) -> tuple[str, ...]:
-    ceiling = _amount(row, row["ceiling"])
+def _line(row: dict[str, Any], counter: dict[str, Any] | None, currency: dict[str, Any]) -> tuple[str, ...]:
+    ceiling = _amount(row, row["ceiling"], currency)
     if counter is None:
         return row["id"], _title(row), NONE, NONE, ceiling, NONE, _remark(row)
     used = counter["used"] + counter["held"]
     frees = counter["frees_at"] if used and counter["frees_at"] else NONE
-    return row["id"], _title(row), counter["of"] or NONE, _amount(row, used), ceiling, frees, _remark(row)
+    return (
+        row["id"],
+        _title(row),
+        counter["of"] or NONE,
+        _amount(row, used, currency),
+        ceiling,
+        frees,
+        _remark(row),
+    )
 
 
 def _title(row: dict[str, Any]) -> str:
@@ -208,5 +216,7 @@ def _remark(row: dict[str, Any]) -> str:
     return ", ".join(remark for remark in remarks if remark)
 
 
-def _amount(row: dict[str, Any], count: int) -> str:
-    return units.print_money(count) if row["unit"] == "nano_usd" else f"{count:,}"
+def _amount(row: dict[str, Any], count: int, currency: dict[str, Any]) -> str:
+    if row["unit"] == "nano_usd":
+        return units.print_money(count, currency["code"], currency["rate"])
+    return f"{count:,}"

@@ -304,6 +304,11 @@ def _print_plan(plan: Any) -> None:
     click.echo(
         f"{plan['model']}: {plan['origin']}{via}, {plan['capability']}, at most {plan['attempts']} attempts"
     )
+    for limit in plan.get("limits", ()):
+        if not limit["passes"]:
+            frees = f"; frees in {limit['frees_in_s']:.0f} s" if limit["frees_in_s"] else ""
+            text = f"over the limit: {limit['limit']}{frees} ({limit['then']})"
+            click.echo(paint(text, "red", on=on))
     for number, step in enumerate(plan["steps"], 1):
         limits = [
             f"{name.removesuffix('_s').replace('_', ' ')} {step[name]:g} s"

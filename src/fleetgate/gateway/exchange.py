@@ -198,7 +198,8 @@ class Exchange:
             return refusal(walk.denied)
         if self._purse.only_local is not None and walk.last_failure is None:
             return refusal(self._purse.only_local)
-        return verdicts.refusal(walk.last_failure, walk.nobody, route, self._gateway.clock())
+        now, frees_in = self._gateway.clock(), self._purse.quota_frees_in
+        return verdicts.refusal(walk.last_failure, walk.nobody, route, now, frees_in)
 
     async def _relay(self, got: Whole | Flow) -> None:
         """Stage 9: a stream, up to its end mark. Raises Refused when it breaks after the first content."""

@@ -19,6 +19,7 @@ from fleetgate.budgets.holds import NOTHING, Caller, Counts, Hold, counted, merg
 from fleetgate.budgets.owner import ROOM, Denied
 from fleetgate.domain import Booking, Capability, Reservation, Settlement, Usage
 from fleetgate.errors import TABLE, AttemptFailed, FailureClass, Refused, Source
+from fleetgate.gateway.verdicts import TERMINAL_AFTER
 from fleetgate.routing.availability import Reason
 from fleetgate.store.failures import StoreError
 
@@ -40,8 +41,6 @@ LEDGER_AGAIN: Final = 5.0
 """Seconds after which a caller may ask again who was refused because the database is down."""
 ABSURD: Final = 1_000_000
 """Output tokens that no answer has, where the model's own bound is not known."""
-TERMINAL_AFTER: Final = 120.0
-"""A wait beyond this is not worth a retry: clients of the OpenAI kind give up there too."""
 
 _UNBILLED: Final = frozenset(
     {
@@ -130,6 +129,10 @@ class Purse:
         admission = self._admission
         over = admission is not None and admission.only_local is not None
         return either(self._budgets.objection, _only_local if over else None)
+
+    def quota_frees_in(self, candidate: Deployment) -> float:
+        """Seconds until a candidate whose quotas are used up may be asked again."""
+        return self._budgets.quota_frees_in(candidate)
 
     # -- stage 7 ---------------------------------------------------------------------------------------
 

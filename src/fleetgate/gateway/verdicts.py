@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from fleetgate.live import Deployment
     from fleetgate.routing.plan import Route
 
+TERMINAL_AFTER: Final = 120.0
+"""Seconds. A longer wait is not worth a retry: clients of the OpenAI kind give up there too."""
 RETRY_AFTER: Final = 5.0
 """Seconds, where nothing better is known."""
 
@@ -109,12 +111,23 @@ def broken(failure: AttemptFailed) -> Refused:
     )
 
 
+def _not_known(_candidate: Deployment) -> float:
+    return 0.0
+
+
 def refusal(
-    failure: AttemptFailed | None, nobody: Sequence[NoCandidate], route: Route, now: float
+    failure: AttemptFailed | None,
+    nobody: Sequence[NoCandidate],
+    route: Route,
+    now: float,
+    quota_frees_in: Callable[[Deployment], float] = _not_known,
 ) -> Refused:
-    """The error of an exchange that ran out of candidates."""
+    """The error of an exchange that ran out of candidates.
+
+    `quota_frees_in`: seconds until a candidate whose quotas are used up may be asked again.
+    """
     if failure is None:
-        return _nothing_available(nobody, route, now)
+        return _nothing_available(nobody, route, now, quota_frees_in)
     row = failure.row
     status = row.status
     if status is None or (failure.failure is FailureClass.MODEL_MISSING and failure.status == 400):
@@ -146,7 +159,9 @@ def _as_given(failure: AttemptFailed) -> int:
     return 400 if status == 500 and failure.row.blame is Blame.NONE else status
 
 
-def _nothing_available(nobody: Sequence[NoCandidate], route: Route, now: float) -> Refused:
+def _nothing_available(
+    nobody: Sequence[NoCandidate], route: Route, now: float, quota_frees_in: Callable[[Deployment], float]
+) -> Refused:
     """No attempt was possible: say why, candidate by candidate."""
     refused = [
         (one, reason)
@@ -178,18 +193,23 @@ def _nothing_available(nobody: Sequence[NoCandidate], route: Route, now: float) 
             advice="Ask another model; `fleetgate models` shows what each can do.",
         )
     asleep = reasons == {Reason.ASLEEP}
-    benched = reasons <= {Reason.LIMITED}
+    failure = FailureClass.NOTHING_AVAILABLE
+    if reasons <= {Reason.LIMITED, Reason.QUOTA}:
+        failure = FailureClass.RATE_LIMITED if Reason.LIMITED in reasons else FailureClass.QUOTA_EXHAUSTED
     waits = [
         max(one.breaker.opens_again_in(now), one.engine.breaker.opens_again_in(now)) for one, _ in refused
     ]
+    waits += [quota_frees_in(one) for one, reason in refused if reason is Reason.QUOTA]
+    retry_after = _retry_after(refused, waits, now)
+    nothing = failure is FailureClass.NOTHING_AVAILABLE
     return Refused(
-        429 if benched else 503,
-        "node_asleep" if asleep else "rate_limited" if benched else "nothing_available",
+        503 if nothing else 429,
+        "node_asleep" if asleep else failure.value,
         f"{route.name!r} cannot be answered now: {words}",
-        failure=FailureClass.RATE_LIMITED if benched else FailureClass.NOTHING_AVAILABLE,
+        failure=failure,
         source=Source.GATEWAY,
-        retry_after=_retry_after(refused, waits, now),
-        terminal=not benched,
+        retry_after=retry_after,
+        terminal=nothing or (failure is FailureClass.QUOTA_EXHAUSTED and retry_after > TERMINAL_AFTER),
         advice="Switch the machine on." if asleep else "See why with `fleetgate explain`.",
     )
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate.budgets.holds import Caller
 from fleetgate.domain import Capability
 from fleetgate.errors import Refused, Source
 from fleetgate.gateway import verdicts
@@ -14,6 +15,7 @@ from fleetgate.http.inference import capability_named
 from fleetgate.http.keys import actor
 from fleetgate.http.parameters import Parameter
 from fleetgate.http.table import Access, Row
+from fleetgate.keys.owner import ANYBODY
 from fleetgate.routing.availability import detail, reason_against, state_of
 from fleetgate.routing.plan import explain as explain_route
 
@@ -116,7 +118,9 @@ async def _explain(call: Call, principal: Principal | None) -> None:
         if not gateway.permissions.may_ask(principal, route):
             raise verdicts.not_allowed(name)
         objection = either(gateway.permissions.objection(principal, route), objection)
-    await call.json(explain_route(route, capability, gateway.clock(), gateway.instance, objection))
+    plan = explain_route(route, capability, gateway.clock(), gateway.instance, objection)
+    caller = Caller(principal or ANYBODY, route.role)
+    await call.json({**plan, "limits": list(gateway.budgets.standing(caller))})
 
 
 async def models(call: Call) -> None:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleetgate.domain import Capability, KeyKind, Presence, State  # noqa: TC001  (types of fields)
 from fleetgate.limits import Measure, Then  # noqa: TC001  (the same)
-from fleetgate.routing.accounts import Standing  # noqa: TC001  (the same)
+from fleetgate.routing.accounts import Standing
 
 
 class Answer(BaseModel):
@@ -74,6 +74,17 @@ class Step(Answer):
     unknown: list[str]
 
 
+class Bound(Answer):
+    """A limit of the caller, without a request."""
+
+    limit: str
+    used: int
+    ceiling: int
+    passes: bool
+    frees_in_s: float | None
+    then: str
+
+
 class Plan(Answer):
     """Who would answer now, and why."""
 
@@ -85,6 +96,7 @@ class Plan(Answer):
     deadline_s: float | None
     instance: str
     steps: list[Step]
+    limits: list[Bound]
 
 
 class Deployment(Answer):
@@ -309,7 +321,13 @@ class Limit(Answer):
     counters_left_out: int
 
 
+class Currency(Answer):
+    code: str
+    rate: int = Field(description="nano-dollars that one of it is worth")
+
+
 class Limits(Answer):
+    currency: Currency
     rows: list[Limit]
 
 
@@ -317,11 +335,6 @@ class PaidOff(Answer):
     since: str
     who: str
     why: str
-
-
-class Currency(Answer):
-    code: str
-    rate: int = Field(description="nano-dollars that one of it is worth")
 
 
 class Budget(Answer):

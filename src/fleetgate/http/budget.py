@@ -5,8 +5,8 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetgate import units
 from fleetgate.http import answers, forms
+from fleetgate.http.currency import currency_of
 from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import moment, unavailable
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
     from fleetgate.budgets.owner import Budgets
     from fleetgate.budgets.switch import Switch
-    from fleetgate.config.money import Currency
     from fleetgate.http.call import Call
     from fleetgate.http.limits import Status
     from fleetgate.limits import Limit
@@ -105,13 +104,6 @@ def _paused(budgets: Budgets) -> dict[str, Any] | None:
     if paused is None:
         return None
     return {"since": moment(round(paused.since * 1e3)), "who": paused.who, "why": paused.why}
-
-
-def currency_of(currency: Currency | None) -> dict[str, Any]:
-    """In which amounts are shown to people, and what one of it is worth in nano-dollars."""
-    if currency is None:
-        return {"code": "USD", "rate": units.NANO_PER_USD}
-    return {"code": currency.code, "rate": currency.rate.nano}
 
 
 def _budgets(budgets: Budgets, levels: Iterable[Mapping[str, Any]], wall: float) -> Iterator[dict[str, Any]]:

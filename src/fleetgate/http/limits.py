@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.http import answers, forms
+from fleetgate.http.currency import currency_of
 from fleetgate.http.keys import actor
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import moment
@@ -28,14 +29,14 @@ def rows(rules: Rules, status: Status) -> Iterator[Row]:
     """`status` gives how far limits are used: `id`, `counter`, `used`, `held`, `frees_in_s`, `refusals`."""
 
     async def listed(call: Call) -> None:
-        await call.json({"rows": _listed(rules, await status(), call.gateway.wall())})
+        await call.json(_document(call, _listed(rules, await status(), call.gateway.wall())))
 
     async def create(call: Call) -> None:
         form = await forms.filled(call, forms.CreateLimit)
         ids = await rules.create(actor(call), form.document())
         listed = _listed(rules, await status(), call.gateway.wall())
         created = [row for row in listed if row["id"] in ids]
-        await call.json({"rows": created}, 201)
+        await call.json(_document(call, created), 201)
 
     async def remove(call: Call) -> None:
         await rules.remove(actor(call), call.argument)
@@ -76,6 +77,10 @@ def rows(rules: Rules, status: Status) -> Iterator[Row]:
         gives=answers.Removed,
         refuses=(409,),
     )
+
+
+def _document(call: Call, rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"rows": rows, "currency": currency_of(call.gateway.settings.currency)}
 
 
 def _listed(rules: Rules, levels: Iterable[Mapping[str, Any]], wall: float) -> list[dict[str, Any]]:

@@ -54,13 +54,13 @@ def provider_row(engine: Engine, quotas: list[dict[str, Any]], now: float, wall:
         "configured": engine.configured,
         "alive": engine.alive,
         "why": engine.why,
-        "accounts": [_account(one, now, wall) for one in engine.accounts],
+        "accounts": [_account(one, quotas, now, wall) for one in engine.accounts],
         "models": [_model(one) for one in engine.deployments.values()],
         "quotas": quotas,
     }
 
 
-def _account(account: Account, now: float, wall: float) -> dict[str, Any]:
+def _account(account: Account, quotas: list[dict[str, Any]], now: float, wall: float) -> dict[str, Any]:
     out = [
         {
             "model": model,
@@ -75,14 +75,35 @@ def _account(account: Account, now: float, wall: float) -> dict[str, Any]:
     state = Standing.BENCHED if benched else Standing.LIMITED if out else Standing.FREE
     if not account.configured:
         state = Standing.UNCONFIGURED
+    used_up = _used_up(account, quotas) if state is Standing.FREE else None
+    if used_up is not None:
+        frees_in = used_up["frees_in_s"]
+        end = _end(now + frees_in if frees_in is not None else None, now, wall)
+        state, why = Standing.EXHAUSTED, used_up["words"]
+        return _standing(account, state, why, end, out)
+    why = account.why if benched else ""
+    return _standing(account, state, why, _end(account.benched_until if benched else None, now, wall), out)
+
+
+def _used_up(account: Account, quotas: list[dict[str, Any]]) -> dict[str, Any] | None:
+    """A quota of this account, or of its provider as a whole, with nothing left."""
+    for quota in quotas:
+        if quota["of"] in (account.id, None) and quota["used"] + quota["held"] >= quota["ceiling"]:
+            return quota
+    return None
+
+
+def _standing(
+    account: Account, state: Standing, why: str, end: dict[str, Any], out: list[dict[str, Any]]
+) -> dict[str, Any]:
     return {
         "account": account.id,
         "state": state.value,
-        "why": account.why if benched else "",
-        **_end(account.benched_until if benched else None, now, wall),
+        "why": why,
+        **end,
         "models_out": out,
         "in_flight": account.in_flight,
-        "remembered": account.remembered and bool(benched or out),
+        "remembered": account.remembered and state is not Standing.EXHAUSTED and bool(why or out),
     }
 
 

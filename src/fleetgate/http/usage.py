@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 from fleetgate import units
 from fleetgate.errors import Refused
 from fleetgate.http import answers, forms
-from fleetgate.http.budget import currency_of
+from fleetgate.http.currency import currency_of
 from fleetgate.http.parameters import Parameter
 from fleetgate.http.table import Access, Row
 from fleetgate.keys.changes import read
