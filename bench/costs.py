@@ -24,6 +24,8 @@ WARM_UP: Final = 1.5
 """Seconds of load at a time before anything counts, …"""
 WARM: Final = 5
 """… until each key has asked so often: then it is read, and has its counters."""
+BEFORE: Final = 1.0
+"""Seconds of load before each round: keys count for a minute, so after a rest all are read again."""
 NAMES: Final = ("bench-*", "!other/*")
 FEW: Final = 10
 USED_KEYS: Final = 1_000
@@ -170,6 +172,7 @@ class Asked:
             left -= max(1, self.ask(rig, core, WARM_UP).requests)
 
     def round(self, rig: Rig, core: int, seconds: float) -> tuple[float, load.Asked]:
+        self.ask(rig, core, BEFORE)
         before = self.running.cpu()
         asked = self.ask(rig, core, seconds)
         return (self.running.cpu() - before) / max(1, asked.requests) * 1e6, asked

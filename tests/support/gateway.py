@@ -294,7 +294,8 @@ async def running_gateway(
     telemetry = configure(log, clock=time.time, form="json", gather=0)  # noqa: TID251  (dates lines)
     try:
         clock = time.time  # noqa: TID251  (dates rows)
-        store = Store.open(tmp_path / "state", clock, scrub=telemetry.redactor.text)
+        database = loaded.settings.gateway.database.reveal()
+        store = Store.open(tmp_path / "state", clock, database=database, scrub=telemetry.redactor.text)
         telemetry.redactor.add(MASTER_KEY)
         app = App(Plan(loaded, file, (), flags), loaded.settings, store, telemetry, MASTER_KEY)
         gateway = Gateway(app, log, store, file)

@@ -163,7 +163,10 @@ async def _serve(order: Order, loaded: Loaded, settings: Settings, places: Direc
         logging.getLogger(chatty).setLevel(logging.WARNING)
     telemetry = configure(sys.stderr, clock=time.time, form=order.log_form)  # noqa: TID251  (dates lines)
     try:
-        store = Store.open(home, time.time, scrub=telemetry.redactor.text)  # noqa: TID251  (dates rows)
+        database = settings.gateway.database
+        telemetry.redactor.add(database.password)
+        clock = time.time  # noqa: TID251  (dates rows)
+        store = Store.open(home, clock, database=database.reveal(), scrub=telemetry.redactor.text)
         given = loaded.master_key.reveal() if loaded.master_key and loaded.master_key.resolved else None
         key, key_file = master_key(home, given)
         telemetry.redactor.add(key)

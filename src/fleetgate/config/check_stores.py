@@ -36,12 +36,9 @@ def _database(where: Locator, positions: Positions) -> Iterator[Finding]:
     text = where.reveal()
     if text == SQLITE:
         return
-    if text.startswith(POSTGRES):
-        hint = "SQLite in the state directory is used"
-        yield finding("note", positions.at(DATABASE), DATABASE, "PostgreSQL is not yet in effect", hint)
-    elif not is_placeholder(text):
-        hint = "write sqlite, or postgresql://user@host/name"
-        yield finding("error", positions.at(DATABASE), DATABASE, "no database that is known here", hint)
+    if not is_placeholder(text):
+        for what, hint in postgres_faults(text):
+            yield finding("error", positions.at(DATABASE), DATABASE, what, hint)
     yield from _password(where, DATABASE, positions)
 
 

@@ -425,7 +425,7 @@ def _database(directory: Path, named: str, busy: float) -> Database:
             "gateway.database names PostgreSQL, and its driver is not installed",
             'Install it: pip install "fleetgate[postgres]"',
         ) from error
-    return postgres.Server(named)
+    return postgres.Postgres(named)
 
 
 def _try_to_write(database: Database) -> bool:

@@ -1,4 +1,4 @@
-"""What a `Store` asks of the database behind it: `sqlite.File` and `postgres.Server` answer."""
+"""What a `Store` asks of the database behind it: `sqlite.File` and `postgres.Postgres` answer."""
 
 from __future__ import annotations
 

@@ -240,7 +240,7 @@ def _leases(
     return {
         (row[0], row[1]): (row[2], row[3], row[4], row[5])
         for part in parts(names)
-        for row in connection.exec_driver_sql(_reading(len(part), sign), (run, *part))
+        for row in connection.exec_driver_sql(_reading(len(part), sign), (run, *part)).all()
     }
 
 

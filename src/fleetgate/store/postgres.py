@@ -62,7 +62,8 @@ _DEFAULTS: Final[tuple[tuple[str, str], ...]] = (
 
 _READ: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
-    f"SET LOCAL statement_timeout = {READING * 1e3:.0f}; SET LOCAL idle_in_transaction_session_timeout = 30000"
+    f"SET LOCAL statement_timeout = {READING * 1e3:.0f}; "
+    "SET LOCAL idle_in_transaction_session_timeout = 30000"
 )
 _WRITE: Final = (
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; "
@@ -126,7 +127,7 @@ class Text(Dumper):
         return obj.encode("utf-8", "replace").replace(b"\0", "\ufffd".encode())
 
 
-class Server:
+class Postgres:
     """A database of PostgreSQL's."""
 
     def __init__(self, url: str) -> None:

@@ -1,0 +1,32 @@
+"""What tests of several packages share: one PostgreSQL for all tests of a process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+from tests.support.postgres import EITHER, Databases, postgres_running
+
+from fleetgate.store.database import SQLITE
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+
+@pytest.fixture(scope="session")
+def databases() -> Iterator[Databases]:
+    """Databases of PostgreSQL, in a cluster that starts when the first test asks for one."""
+    with postgres_running(safe=False) as cluster:
+        yield Databases(cluster)
+
+
+@pytest.fixture(params=EITHER)
+def database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """What `Store.open` takes: SQLite, and a database of PostgreSQL that is this test's alone."""
+    if request.param == "sqlite":
+        yield SQLITE
+        return
+    made = request.getfixturevalue("databases")
+    url = made.new()
+    yield url
+    made.drop(url)
