@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.support.postgres import EITHER, Databases, postgres_running
 
 from fleetgate.store.database import SQLITE
+from tests.support.postgres import EITHER, Databases, postgres_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -28,5 +28,17 @@ def database(request: pytest.FixtureRequest) -> Iterator[str]:
         return
     made = request.getfixturevalue("databases")
     url = made.new()
+    yield url
+    made.drop(url)
+
+
+@pytest.fixture(params=EITHER)
+def empty_database(request: pytest.FixtureRequest) -> Iterator[str]:
+    """The same, without tables."""
+    if request.param == "sqlite":
+        yield SQLITE
+        return
+    made = request.getfixturevalue("databases")
+    url = made.empty()
     yield url
     made.drop(url)

@@ -85,7 +85,7 @@ class Bounds:
 def people(frame: Frame, master: str) -> Persons:
     """Keys, users, teams. Reads the counter of changes."""
     store = frame.store
-    seasoning = pepper(store.path.parent)
+    seasoning = pepper(store.directory)
     mark = digest(seasoning, b"which pepper").hex()[:16]
     if store.get_or_create("pepper", lambda: mark) != mark:
         text = f"{PEPPER_FILE} is not the one that keys were made with: they do not count until it is back"

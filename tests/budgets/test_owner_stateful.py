@@ -195,6 +195,7 @@ class Limits(RuleBasedStateMachine):
 
     @invariant()
     def nobody_has_spent_more_than_there_was(self) -> None:
+        self.model.turn(self.wall)
         with suppress(KeyError):
             today = self.model.money[self.model.day]
             gate = self.budgets._gates["money"]

@@ -35,7 +35,7 @@ async def test_what_is_spent_and_left_in_the_own_currency(tmp_path):
             assert (await g.chat("m")).status == 200
             head, line = (await said(g)).splitlines()
             assert head.split() == ["BUDGET", "OF", "SPENT", "HELD", "CEILING", "LEFT", "UNTIL", "THEN"]
-            assert line.startswith("house: 20 USD per month in all  -   0")
+            assert line.startswith("house: 10 EUR per month in all  -   0")
             assert "10 EUR" in line
             assert line.endswith("local only")
             document = json.loads(await said(g, "--json"))

@@ -122,7 +122,8 @@ def test_how_far_limits_are_used(capsys):
         "counters_left_out": 7,
     }
     counter = {"of": "ci", "used": 2 * 10**8, "held": 10**8, "frees_at": "2026-03-05T00:00:00Z"}
-    _print([{**row, "counters": [counter, {**counter, "of": None, "used": 0, "held": 0}]}])
+    usd = {"code": "USD", "rate": 10**9}
+    _print([{**row, "counters": [counter, {**counter, "of": None, "used": 0, "held": 0}]}], usd)
     head, first, second, third = capsys.readouterr().out.splitlines()
     end = "quota, local only, overridden by the file"
     assert head.split()[-2:] == ["FREES", "AT"]

@@ -458,6 +458,24 @@ async def test_without_the_database_own_machines_answer_and_paid_ones_do_not(tmp
         await sums_are_right(g)
 
 
+async def test_the_first_request_does_not_wait_long_for_a_database_that_does_not_answer(tmp_path):
+    limits = [budget("1 USD"), {"scope": "global", "requests": 9, "per": "day"}]
+    async with (
+        openai_engine(respond_json(200, answer("paid"))) as a,
+        openai_engine(respond_json(200, answer("own"))) as b,
+        running_gateway(
+            settings(providers={"p": paid(a)}, nodes={"box": node(b)}, limits=limits), tmp_path
+        ) as g,
+    ):
+        with closing(sqlite3.connect(tmp_path / "state" / "fleetgate.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            own, refused = await asyncio.gather(g.chat("box/m"), g.chat("p/m"))
+            assert (own.status, refused.status) == (200, 503)
+            assert refused.error["code"] == "ledger_unavailable"
+            other.execute("ROLLBACK")
+        assert a.requests == []
+
+
 # --- limits -------------------------------------------------------------------------------------------------
 
 

@@ -15,7 +15,7 @@ from fleetgate.keys.people import People
 from fleetgate.keys.registry import Registry
 from fleetgate.keys.ring import Ring, Unfamiliar
 from fleetgate.store import access
-from fleetgate.store.database import Store
+from fleetgate.store.database import SQLITE, Store
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -47,6 +47,7 @@ class House:
     ring: Ring
     registry: Registry
     people: People
+    database: str = SQLITE
 
     async def who(self, key: str) -> Principal | None:
         """As the door does it. Raises Refused."""
@@ -63,29 +64,44 @@ class House:
 
     def beside(self) -> House:
         """A second gateway on the same database."""
-        return built(self.store, self.clock)
+        return built(self.store, self.clock, self.database)
 
     def break_reading(self) -> None:
+        """Whoever has a connection keeps it; nobody gets a new one."""
         self.store._reading.dispose()
-        self.store.path.rename(self.store.path.with_name("away.db"))
+        if self.database == SQLITE:
+            self.store.path.rename(self.store.path.with_name("away.db"))
+        else:
+            self._allow("false")
 
     def mend(self) -> None:
-        self.store.path.with_name("away.db").rename(self.store.path)
+        if self.database == SQLITE:
+            self.store.path.with_name("away.db").rename(self.store.path)
+        else:
+            self._allow("true")
+
+    def _allow(self, connections: str) -> None:
+        import psycopg
+
+        before, _, name = self.database.partition("?")[0].rpartition("/")
+        options = self.database.partition("?")[2]
+        with psycopg.connect(f"{before}/postgres?{options}", autocommit=True) as line:
+            line.execute(f"ALTER DATABASE {name} ALLOW_CONNECTIONS {connections}".encode())
 
 
-def built(store: Store, clock: Clock) -> House:
+def built(store: Store, clock: Clock, database: str = SQLITE) -> House:
     ring = Ring()
-    issued = Issued(store, pepper(store.path.parent), ring, lambda: clock.now, lambda: clock.unix)
+    issued = Issued(store, pepper(store.directory), ring, lambda: clock.now, lambda: clock.unix)
     ring.confirm(store.ask(access.epoch), clock.now)
     registry, people = Registry(issued, secrets.token_bytes), People(issued)
-    return House(store, clock, Keys(MASTER_KEY, issued), ring, registry, people)
+    return House(store, clock, Keys(MASTER_KEY, issued), ring, registry, people, database)
 
 
 @asynccontextmanager
-async def house(directory: Path) -> AsyncIterator[House]:
+async def house(directory: Path, database: str = SQLITE) -> AsyncIterator[House]:
     clock = Clock()
-    store = Store.open(directory, lambda: clock.unix)
+    store = Store.open(directory, lambda: clock.unix, database=database)
     try:
-        yield built(store, clock)
+        yield built(store, clock, database)
     finally:
         store.close()

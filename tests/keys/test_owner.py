@@ -5,7 +5,7 @@ import hmac
 import secrets
 
 import pytest
-from tests.keys.house import ADA, MASTER_KEY, house
+from tests.keys.house import ADA, MASTER_KEY
 
 from fleetgate.domain import KeyKind
 from fleetgate.errors import Refused
@@ -21,7 +21,7 @@ def invented(kind=KeyKind.CALLER):
     return form.whole(kind, form.mint_id(secrets.token_bytes), form.mint_secret(secrets.token_bytes))
 
 
-async def test_a_key_stands_for_its_id_its_user_and_its_users_team(tmp_path):
+async def test_a_key_stands_for_its_id_its_user_and_its_users_team(house, tmp_path):
     async with house(tmp_path) as here:
         await here.people.create_team(ADA, "family", "")
         await here.people.create_user(ADA, "anna", "family", "")
@@ -34,7 +34,7 @@ async def test_a_key_stands_for_its_id_its_user_and_its_users_team(tmp_path):
 
 
 @pytest.mark.parametrize("kind", KeyKind)
-async def test_the_kind_is_the_databases_not_the_texts(kind, tmp_path):
+async def test_the_kind_is_the_databases_not_the_texts(house, kind, tmp_path):
     async with house(tmp_path) as here:
         key_id, key = await here.make(kind)
         assert (await here.who(key)).kind is kind
@@ -44,7 +44,7 @@ async def test_the_kind_is_the_databases_not_the_texts(kind, tmp_path):
             assert ((await here.who(forged)) is not None) == (other is kind)
 
 
-async def test_unknown_and_wrong_keys_take_the_same_path(tmp_path, monkeypatch):
+async def test_unknown_and_wrong_keys_take_the_same_path(house, tmp_path, monkeypatch):
     """The same comparisons of the same length, whatever is wrong."""
     compared = []
     compare = hmac.compare_digest
@@ -64,7 +64,7 @@ async def test_unknown_and_wrong_keys_take_the_same_path(tmp_path, monkeypatch):
             assert compared == [(32, 32)] * 3
 
 
-async def test_a_checksum_that_does_not_fit_needs_no_database(tmp_path):
+async def test_a_checksum_that_does_not_fit_needs_no_database(house, tmp_path):
     async with house(tmp_path) as here:
         here.break_reading()
         key = invented()
@@ -72,7 +72,7 @@ async def test_a_checksum_that_does_not_fit_needs_no_database(tmp_path):
         here.mend()
 
 
-async def test_rotation_has_two_valid_secrets_for_its_grace(tmp_path):
+async def test_rotation_has_two_valid_secrets_for_its_grace(house, tmp_path):
     async with house(tmp_path) as here:
         key_id, first = await here.make(alias="x")
         _, second = await here.registry.rotate(ADA, "x", 60.0)
@@ -88,7 +88,7 @@ async def test_rotation_has_two_valid_secrets_for_its_grace(tmp_path):
 
 
 @pytest.mark.parametrize("way", ["revoke", "disable", "expire"])
-async def test_a_key_that_ended_is_nobody_at_once(way, tmp_path):
+async def test_a_key_that_ended_is_nobody_at_once(house, way, tmp_path):
     async with house(tmp_path) as here:
         key_id, key = await here.make(expires_at=round((here.clock.unix + 100) * 1e3))
         assert await here.who(key) is not None
@@ -102,7 +102,7 @@ async def test_a_key_that_ended_is_nobody_at_once(way, tmp_path):
         assert await here.beside().who(key) is None
 
 
-async def test_a_revocation_elsewhere_is_in_effect_after_the_next_poll(tmp_path):
+async def test_a_revocation_elsewhere_is_in_effect_after_the_next_poll(house, tmp_path):
     async with house(tmp_path) as here:
         there = here.beside()
         key_id, key = await here.make()
@@ -118,7 +118,7 @@ async def test_the_counter_is_polled_often_enough(tmp_path):
     assert owner.POLL_EVERY + owner.READ_LIMIT * 2 < 2.0
 
 
-async def test_known_keys_go_on_without_the_database_and_unknown_ones_are_not_let_in(tmp_path):
+async def test_known_keys_go_on_without_the_database_and_unknown_ones_are_not_let_in(house, tmp_path):
     async with house(tmp_path) as here:
         key_id, key = await here.make()
         assert not (await here.who(key)).only_local
@@ -140,7 +140,7 @@ async def test_known_keys_go_on_without_the_database_and_unknown_ones_are_not_le
         assert await here.who(invented()) is None
 
 
-async def test_a_database_that_hangs_delays_a_request_only_so_long(tmp_path, monkeypatch):
+async def test_a_database_that_hangs_delays_a_request_only_so_long(house, tmp_path, monkeypatch):
     async with house(tmp_path) as here:
         _, key = await here.make()
         monkeypatch.setattr(owner, "READ_LIMIT", 0.01)
@@ -159,7 +159,7 @@ async def test_a_database_that_hangs_delays_a_request_only_so_long(tmp_path, mon
         assert await there.who(key) is not None
 
 
-async def test_a_reading_that_is_late_counts_as_old_as_it_is(tmp_path, monkeypatch):
+async def test_a_reading_that_is_late_counts_as_old_as_it_is(house, tmp_path, monkeypatch):
     async with house(tmp_path) as here:
         _, key = await here.make()
         there = here.beside()
@@ -182,7 +182,7 @@ async def test_a_reading_that_is_late_counts_as_old_as_it_is(tmp_path, monkeypat
         assert not (await there.who(key)).only_local
 
 
-async def test_whoever_tries_keys_cannot_make_the_database_count_as_down(tmp_path, monkeypatch):
+async def test_whoever_tries_keys_cannot_make_the_database_count_as_down(house, tmp_path, monkeypatch):
     async with house(tmp_path) as here:
         _, key = await here.make()
         there = here.beside()
@@ -200,7 +200,7 @@ async def test_whoever_tries_keys_cannot_make_the_database_count_as_down(tmp_pat
         await asyncio.gather(*there.keys._asked.values())
 
 
-async def test_many_requests_with_one_new_key_are_one_reading(tmp_path):
+async def test_many_requests_with_one_new_key_are_one_reading(house, tmp_path):
     async with house(tmp_path) as here:
         _, key = await here.make()
         there = here.beside()
@@ -215,7 +215,7 @@ async def test_many_requests_with_one_new_key_are_one_reading(tmp_path):
         assert len(read) == 1
 
 
-async def test_whoever_tries_many_keys_at_once_is_told_to_wait(tmp_path):
+async def test_whoever_tries_many_keys_at_once_is_told_to_wait(house, tmp_path):
     async with house(tmp_path) as here:
         tried = [here.who(invented()) for _ in range(MOST_ASKED + 10)]
         found = await asyncio.gather(*tried, return_exceptions=True)
@@ -225,7 +225,7 @@ async def test_whoever_tries_many_keys_at_once_is_told_to_wait(tmp_path):
         assert all(one is None for one in found if one not in refused)
 
 
-async def test_when_a_key_was_used_is_written_now_and_then(tmp_path):
+async def test_when_a_key_was_used_is_written_now_and_then(house, tmp_path):
     async with house(tmp_path) as here:
         key_id, key = await here.make()
         await here.who(key)
@@ -240,7 +240,7 @@ async def test_when_a_key_was_used_is_written_now_and_then(tmp_path):
         assert here.store.ask(access.epoch) == epoch
 
 
-async def test_the_database_holds_no_secret_and_no_pepper(tmp_path):
+async def test_the_database_holds_no_secret_and_no_pepper(house, tmp_path):
     async with house(tmp_path) as here:
         _, key = await here.make(alias="x")
         _, again = await here.registry.rotate(ADA, "x", 60.0)
@@ -252,7 +252,7 @@ async def test_the_database_holds_no_secret_and_no_pepper(tmp_path):
         assert secret.encode() not in found
 
 
-async def test_keys_of_another_pepper_are_worth_nothing(tmp_path):
+async def test_keys_of_another_pepper_are_worth_nothing(house, tmp_path):
     async with house(tmp_path) as here:
         _, key = await here.make()
         (tmp_path / "keys.pepper").unlink()

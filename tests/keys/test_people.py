@@ -1,7 +1,7 @@
 """Users: a change of a user is one of its keys, here at once and elsewhere at the next look."""
 
 import pytest
-from tests.keys.house import ADA, house
+from tests.keys.house import ADA
 
 from fleetgate.errors import Refused
 
@@ -14,7 +14,7 @@ async def refusal(doing):
     return caught.value.status, caught.value.code
 
 
-async def test_the_team_of_a_user_is_that_of_its_keys(tmp_path):
+async def test_the_team_of_a_user_is_that_of_its_keys(house, tmp_path):
     async with house(tmp_path) as here:
         people, other = here.people, here.beside()
         await people.create_team(ADA, "family", "")
@@ -33,7 +33,7 @@ async def test_the_team_of_a_user_is_that_of_its_keys(tmp_path):
         assert (await here.who(key)).team is None
 
 
-async def test_a_change_of_a_user_is_in_the_trail(tmp_path):
+async def test_a_change_of_a_user_is_in_the_trail(house, tmp_path):
     async with house(tmp_path) as here:
         await here.people.create_user(ADA, "anna", None, "before")
         await here.people.update_user(ADA, "anna", {"note": "after"})
@@ -44,7 +44,7 @@ async def test_a_change_of_a_user_is_in_the_trail(tmp_path):
         assert [one.action for one in older] == ["user.create"]
 
 
-async def test_a_change_that_cannot_be_made(tmp_path):
+async def test_a_change_that_cannot_be_made(house, tmp_path):
     async with house(tmp_path) as here:
         await here.people.create_user(ADA, "anna", None, "")
         assert await refusal(here.people.update_user(ADA, "eve", {"note": ""})) == (404, "user_not_found")
@@ -52,7 +52,7 @@ async def test_a_change_that_cannot_be_made(tmp_path):
         assert len(await here.registry.trail(10, None)) == 1
 
 
-async def test_a_key_carries_its_tags_and_its_alias(tmp_path):
+async def test_a_key_carries_its_tags_and_its_alias(house, tmp_path):
     async with house(tmp_path) as here:
         _, key = await here.make(alias="tv", tags=("home", "tv"))
         for one in (here, here.beside()):

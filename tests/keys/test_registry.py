@@ -1,5 +1,5 @@
 import pytest
-from tests.keys.house import ADA, house
+from tests.keys.house import ADA
 
 from fleetgate.domain import KeyKind
 from fleetgate.errors import Refused
@@ -15,7 +15,7 @@ async def refusal(doing):
     return caught.value.status, caught.value.code
 
 
-async def test_a_key_is_found_by_id_and_by_alias(tmp_path):
+async def test_a_key_is_found_by_id_and_by_alias(house, tmp_path):
     async with house(tmp_path) as here:
         key_id, _ = await here.make(alias="laptop", tags=("a", "b"), names=("chat", "!x"))
         by_id, by_alias = await here.registry.show(key_id), await here.registry.show("laptop")
@@ -27,7 +27,7 @@ async def test_a_key_is_found_by_id_and_by_alias(tmp_path):
         assert by_id.digest.startswith(view["fingerprint"])
 
 
-async def test_what_is_refused(tmp_path):
+async def test_what_is_refused(house, tmp_path):
     async with house(tmp_path) as here:
         key_id, _ = await here.make(alias="a")
         other, _ = await here.make(alias="b")
@@ -44,7 +44,7 @@ async def test_what_is_refused(tmp_path):
         assert len(await here.registry.listed(user=None, team=None, revoked=True)) == 2
 
 
-async def test_a_revoked_keys_alias_is_free_again(tmp_path):
+async def test_a_revoked_keys_alias_is_free_again(house, tmp_path):
     async with house(tmp_path) as here:
         first, _ = await here.make(alias="a")
         await here.registry.revoke(ADA, "a")
@@ -53,7 +53,7 @@ async def test_a_revoked_keys_alias_is_free_again(tmp_path):
         assert here.registry.view(await here.registry.show(first))["state"] == "revoked"
 
 
-async def test_lists_are_by_user_and_team_and_leave_revoked_ones_out(tmp_path):
+async def test_lists_are_by_user_and_team_and_leave_revoked_ones_out(house, tmp_path):
     async with house(tmp_path) as here:
         await here.people.create_team(ADA, "t", "")
         await here.people.create_user(ADA, "u", None, "")
@@ -72,7 +72,7 @@ async def test_lists_are_by_user_and_team_and_leave_revoked_ones_out(tmp_path):
         assert await listed(revoked=True) == {mine, ours, gone}
 
 
-async def test_every_change_is_in_the_trail_with_fingerprints_for_secrets(tmp_path):
+async def test_every_change_is_in_the_trail_with_fingerprints_for_secrets(house, tmp_path):
     async with house(tmp_path) as here:
         await here.people.create_team(ADA, "t", "")
         await here.people.create_user(ADA, "u", "t", "")
@@ -102,14 +102,14 @@ async def test_every_change_is_in_the_trail_with_fingerprints_for_secrets(tmp_pa
         assert [row.action for row in older] == ["user.create", "team.create"]
 
 
-async def test_a_change_that_fails_leaves_no_line(tmp_path):
+async def test_a_change_that_fails_leaves_no_line(house, tmp_path):
     async with house(tmp_path) as here:
         await here.make(alias="a")
         await refusal(here.make(alias="a"))
         assert len(await here.registry.trail(10, None)) == 1
 
 
-async def test_users_and_teams_stay_while_something_belongs_to_them(tmp_path):
+async def test_users_and_teams_stay_while_something_belongs_to_them(house, tmp_path):
     async with house(tmp_path) as here:
         people = here.people
         await people.create_team(ADA, "t", "ours")
@@ -129,7 +129,7 @@ async def test_users_and_teams_stay_while_something_belongs_to_them(tmp_path):
         assert (await people.users(), await people.teams()) == ([], [])
 
 
-async def test_while_the_database_is_down_nothing_can_be_looked_up(tmp_path):
+async def test_while_the_database_is_down_nothing_can_be_looked_up(house, tmp_path):
     async with house(tmp_path) as here:
         await here.make(alias="a")
         here.break_reading()
@@ -138,7 +138,7 @@ async def test_while_the_database_is_down_nothing_can_be_looked_up(tmp_path):
         here.mend()
 
 
-async def test_a_change_that_was_given_up_does_not_happen_later(tmp_path, monkeypatch):
+async def test_a_change_that_was_given_up_does_not_happen_later(house, tmp_path, monkeypatch):
     """Told that nothing was changed, nothing may change behind one's back."""
     import threading
 
@@ -163,7 +163,7 @@ async def failed(doing):
     return caught.value
 
 
-async def test_keys_survive_a_restart(tmp_path):
+async def test_keys_survive_a_restart(house, tmp_path):
     async with house(tmp_path) as here:
         key_id, key = await here.make()
     async with house(tmp_path) as here:

@@ -1,10 +1,16 @@
 from __future__ import annotations
 
 import itertools
+import sqlite3
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from typing import Any
 
 import pytest
 
 from fleetgate.domain import Attempt, Entry, Usage
+from fleetgate.store.database import SQLITE, Store
+from fleetgate.store.sqlite import DATABASE
 
 
 @pytest.fixture
@@ -34,3 +40,52 @@ def entry():
         return Entry(**values)
 
     return make
+
+
+@pytest.fixture
+def opened(tmp_path, clock, database):
+    """Opens the test's database, as often as it likes."""
+
+    def make(**changes) -> Store:
+        return Store.open(tmp_path, clock, **{"database": database, **changes})
+
+    return make
+
+
+@dataclass
+class Other:
+    """Another program's connection to the database."""
+
+    line: Any
+
+    def execute(self, statement: str) -> Any:
+        return self.line.execute(statement)
+
+    def lock(self) -> None:
+        """From now on everybody may read and nobody else write."""
+        if isinstance(self.line, sqlite3.Connection):
+            self.execute("BEGIN IMMEDIATE")
+        else:
+            self.execute("BEGIN")
+            self.execute("LOCK TABLE meta, learned, exchange, run IN EXCLUSIVE MODE")
+
+    def release(self) -> None:
+        self.execute("COMMIT")
+
+
+@pytest.fixture
+def foreign(tmp_path, database):
+    """Opens such connections."""
+
+    @contextmanager
+    def connect(directory=tmp_path):
+        if database == SQLITE:
+            line = sqlite3.connect(directory / DATABASE, isolation_level=None)
+        else:
+            import psycopg
+
+            line = psycopg.connect(database, autocommit=True)
+        with closing(line):
+            yield Other(line)
+
+    return connect

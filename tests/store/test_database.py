@@ -3,11 +3,9 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
 
 import pytest
 
@@ -18,16 +16,10 @@ from fleetgate.store.failures import StoreError, Trouble
 
 
 @pytest.fixture
-def store(tmp_path, clock):
-    opened = Store.open(tmp_path, clock, busy=0.02, gather=0)
-    yield opened
-    opened.close()
-
-
-def foreign(store_or_directory) -> sqlite3.Connection:
-    """Another program's connection to the database."""
-    path = getattr(store_or_directory, "path", None) or store_or_directory / sqlite.DATABASE
-    return sqlite3.connect(path, isolation_level=None)
+def store(opened):
+    store = opened(busy=0.02, gather=0)
+    yield store
+    store.close()
 
 
 async def until(fact):
@@ -97,8 +89,8 @@ async def test_what_is_no_exchange_at_all_is_counted(store, entry):
 
 
 @pytest.mark.asyncio
-async def test_what_was_learned_survives_a_restart(tmp_path, clock):
-    store = Store.open(tmp_path, clock)
+async def test_what_was_learned_survives_a_restart(opened):
+    store = opened()
     store.remember("catalogue", "http://10.0.0.5:11434", {"models": ["qwen3:4b"]})
     store.remember("catalogue", "http://10.0.0.6:8080", b'{"models": []}')
     store.remember("presence", "box", {"presence": "awake"})
@@ -106,7 +98,7 @@ async def test_what_was_learned_survives_a_restart(tmp_path, clock):
     store.remember("presence", "gone", {"presence": "awake"})
     store.forget("presence", "gone")
     store.close()
-    again = Store.open(tmp_path, clock)
+    again = opened()
     assert again.recall("catalogue") == {
         "http://10.0.0.5:11434": {"models": ["qwen3:4b"]},
         "http://10.0.0.6:8080": {"models": []},
@@ -121,23 +113,23 @@ async def test_what_was_learned_survives_a_restart(tmp_path, clock):
     again.close()
 
 
-def test_a_memory_that_cannot_be_read_is_left_out(tmp_path, clock, caplog):
-    store = Store.open(tmp_path, clock)
+def test_a_memory_that_cannot_be_read_is_left_out(opened, caplog):
+    store = opened()
     store.remember("presence", "good", {"presence": "awake"})
     store.remember("presence", "bad", b"[1, 2")
     store.close()
-    again = Store.open(tmp_path, clock)
+    again = opened()
     assert list(again.recall("presence")) == ["good"]
     assert "a memory cannot be read" in caplog.text
     again.close()
 
 
-def test_a_single_value_is_made_once(tmp_path, clock):
-    store = Store.open(tmp_path, clock)
+def test_a_single_value_is_made_once(opened):
+    store = opened()
     assert store.get_or_create("instance", lambda: "first") == "first"
     assert store.get_or_create("instance", lambda: pytest.fail("made twice")) == "first"
     store.close()
-    again = Store.open(tmp_path, clock)
+    again = opened()
     assert again.get_or_create("instance", lambda: "second") == "first"
     again.close()
 
@@ -146,17 +138,17 @@ def test_a_single_value_is_made_once(tmp_path, clock):
 
 
 @pytest.mark.asyncio
-async def test_while_the_database_is_locked_exchanges_wait_and_nothing_is_lost(store, entry, caplog):
-    with closing(foreign(store)) as other:
-        other.execute("BEGIN IMMEDIATE")
+async def test_while_the_database_is_locked_exchanges_wait_and_nothing_is_lost(store, foreign, entry, caplog):
+    with foreign() as other:
+        other.lock()
         for number in range(100):
             store.post(entry(number))
         store.remember("presence", "box", {"presence": "asleep"})
         await until(lambda: not store.healthy)
-        assert "locked" in store.last_error
+        assert "lock" in store.last_error
         assert store.exchanges(1) == []
         assert store.recall("presence") == {}
-        other.execute("COMMIT")
+        other.release()
     await store.flush()
     assert len(store.exchanges(1000)) == 100
     assert store.recall("presence") == {"box": {"presence": "asleep"}}
@@ -167,25 +159,25 @@ async def test_while_the_database_is_locked_exchanges_wait_and_nothing_is_lost(s
 
 
 @pytest.mark.asyncio
-async def test_what_the_bound_does_not_hold_is_dropped_and_counted(tmp_path, clock, entry):
-    store = Store.open(tmp_path, clock, busy=0.01, limit=10, gather=0)
-    with closing(foreign(store)) as other:
-        other.execute("BEGIN IMMEDIATE")
+async def test_what_the_bound_does_not_hold_is_dropped_and_counted(opened, foreign, entry):
+    store = opened(busy=0.01, limit=10, gather=0)
+    with foreign() as other:
+        other.lock()
         store.post(entry(0))
         await until(lambda: not store.healthy)
         for number in range(1, 31):
             store.post(entry(number))
         assert store.waiting == 10
         assert store.dropped == 20
-        other.execute("COMMIT")
+        other.release()
     await store.flush()
     assert len(store.exchanges(100)) == 11
     store.close()
 
 
 @pytest.mark.asyncio
-async def test_a_database_that_refuses_rows_for_a_while_is_tried_again(store, entry):
-    with closing(foreign(store)) as other:
+async def test_a_database_that_refuses_rows_for_a_while_is_tried_again(store, foreign, entry):
+    with foreign() as other:
         other.execute("ALTER TABLE exchange RENAME TO elsewhere")
         store.post(entry(1))
         await until(lambda: not store.healthy)
@@ -195,10 +187,10 @@ async def test_a_database_that_refuses_rows_for_a_while_is_tried_again(store, en
 
 
 @pytest.mark.asyncio
-async def test_closing_while_the_database_fails_ends_and_counts_the_loss(tmp_path, clock, entry, caplog):
-    store = Store.open(tmp_path, clock, busy=0.01, gather=0)
-    with closing(foreign(store)) as other:
-        other.execute("BEGIN IMMEDIATE")
+async def test_closing_while_the_database_fails_ends_and_counts_the_loss(opened, foreign, entry, caplog):
+    store = opened(busy=0.01, gather=0)
+    with foreign() as other:
+        other.lock()
         store.post(entry(1))
         await until(lambda: not store.healthy)
         store.post(entry(2))
@@ -213,8 +205,8 @@ async def test_closing_while_the_database_fails_ends_and_counts_the_loss(tmp_pat
 
 
 @pytest.mark.asyncio
-async def test_after_close_posts_are_counted_and_flush_is_refused(tmp_path, clock, entry):
-    store = Store.open(tmp_path, clock)
+async def test_after_close_posts_are_counted_and_flush_is_refused(opened, entry):
+    store = opened()
     store.close()
     store.close()
     store.post(entry(1))
@@ -225,19 +217,19 @@ async def test_after_close_posts_are_counted_and_flush_is_refused(tmp_path, cloc
         store.get_or_create("instance", lambda: "x")
 
 
-def test_close_writes_what_is_queued(tmp_path, clock, entry):
-    store = Store.open(tmp_path, clock, gather=60)
+def test_close_writes_what_is_queued(opened, entry):
+    store = opened(gather=60)
     for number in range(3000):
         store.post(entry(number))
     store.close()
-    again = Store.open(tmp_path, clock)
+    again = opened()
     assert len(again.exchanges(5000)) == 3000
     again.close()
 
 
 @pytest.mark.asyncio
-async def test_whoever_waits_does_not_wait_for_rows_to_gather(tmp_path, clock, entry):
-    store = Store.open(tmp_path, clock, gather=3600)
+async def test_whoever_waits_does_not_wait_for_rows_to_gather(opened, entry):
+    store = opened(gather=3600)
     for number in range(2500):
         store.post(entry(number))
     await store.flush()
@@ -305,12 +297,14 @@ async def test_files_are_readable_by_their_owner_only(tmp_path, clock, entry):
         store.close()
 
 
-def test_the_database_is_as_safe_as_promised(store):
+def test_sqlite_is_as_safe_as_promised(tmp_path, clock):
+    store = Store.open(tmp_path, clock, busy=0.02)
     with store._writer._engine.connect() as connection:
         found = {
             pragma: connection.exec_driver_sql(f"PRAGMA {pragma}").scalar_one()
             for pragma in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
+    store.close()
     assert found == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 20}
     assert sqlite.BUSY == 5.0
 
@@ -365,13 +359,13 @@ def test_a_disk_that_takes_no_more_is_found_at_start(tmp_path):
     assert "state directory" in advice
 
 
-def test_somebody_elses_lock_does_not_keep_start_from_working(tmp_path, clock, entry):
-    Store.open(tmp_path, clock).close()
-    with closing(foreign(tmp_path)) as other:
-        other.execute("BEGIN IMMEDIATE")
-        store = Store.open(tmp_path, clock)
+def test_somebody_elses_lock_does_not_keep_start_from_working(opened, foreign, entry):
+    opened().close()
+    with foreign() as other:
+        other.lock()
+        store = opened()
         store.post(entry(1))
-        other.execute("COMMIT")
+        other.release()
     store.close()
     assert store.dropped == 0
 
@@ -384,7 +378,7 @@ from fleetgate.domain import Attempt, Entry
 from fleetgate.store.database import Store
 
 async def main():
-    store = Store.open(pathlib.Path(sys.argv[1]), lambda: 1.0, gather=0)
+    store = Store.open(pathlib.Path(sys.argv[1]), lambda: 1.0, database=sys.argv[2], gather=0)
     numbers = itertools.count()
     while True:
         for number in itertools.islice(numbers, 37):
@@ -399,21 +393,22 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize("acknowledged", [1, 40])
-def test_a_kill_loses_nothing_that_was_reported_durable(tmp_path, clock, acknowledged):
+def test_a_kill_loses_nothing_that_was_reported_durable(tmp_path, opened, database, foreign, acknowledged):
     with subprocess.Popen(
-        [sys.executable, "-c", WRITES, tmp_path], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", WRITES, tmp_path, database], stdout=subprocess.PIPE, text=True
     ) as child:
         for _ in range(acknowledged):
             child.stdout.readline()
         child.send_signal(signal.SIGKILL)
         rest = child.stdout.read().splitlines()
     promised = int(rest[-1]) if rest and rest[-1] else acknowledged * 37
-    store = Store.open(tmp_path, clock)
+    store = opened()
     try:
         found = {row["request_id"] for row in store.exchanges(1_000_000)}
         assert {f"req-{number}" for number in range(promised)} <= found
         assert store.recall("count")["rows"]["rows"] >= promised
-        with closing(foreign(tmp_path)) as other:
-            assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+        if database == "sqlite":
+            with foreign() as other:
+                assert other.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     finally:
         store.close()

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import subprocess
 import sys
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,14 +24,10 @@ pytestmark = pytest.mark.asyncio
 
 
 @pytest.fixture
-def store(tmp_path, clock):
-    opened = Store.open(tmp_path, clock, busy=0.02, gather=0)
-    yield opened
-    opened.close()
-
-
-def foreign(store) -> sqlite3.Connection:
-    return sqlite3.connect(store.path, isolation_level=None)
+def store(opened):
+    store = opened(busy=0.02, gather=0)
+    yield store
+    store.close()
 
 
 async def until(fact):
@@ -61,7 +55,7 @@ def check(store):
 async def test_a_dispatch_is_durable_when_it_returns(store):
     one = reservation(1, bound=100, expected=40, places=(MONEY, OTHER), requests=(REQUESTS,))
     await store.dispatch(one)
-    with closing(foreign(store)) as other:
+    with foreign() as other:
         assert other.execute("SELECT kind, amount, expected FROM money_event ORDER BY kind").fetchall() == [
             ("dispatch", 0, 40),
             ("reserve", 100, 40),
@@ -147,12 +141,12 @@ async def test_an_exchange_without_cost_counts_at_its_counters_once(store):
 
 async def test_many_attempts_at_once_are_few_commits(store):
     await store.grant(Wanted(*MONEY, 10**6, 1, 2**62))
-    with closing(foreign(store)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with foreign() as other:
+        other.lock()
         waiting = asyncio.gather(*(store.dispatch(reservation(number)) for number in range(500)))
         await asyncio.sleep(0)
         before = store._writer.commits
-        other.execute("COMMIT")
+        other.release()
     await waiting
     assert store._writer.commits - before <= 3
     assert count(store, open_request) == 500
@@ -164,11 +158,11 @@ async def test_many_attempts_at_once_are_few_commits(store):
 
 
 async def test_an_attempt_that_waits_too_long_is_refused_and_never_counts(store):
-    with closing(foreign(store)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with foreign() as other:
+        other.lock()
         with pytest.raises(StoreError, match="did not answer"):
             await store.dispatch(reservation(1), patience=0.01)
-        other.execute("COMMIT")
+        other.release()
     await store.flush()
     assert [one.held for one in store.counters()] in ([], [0])
     check(store)
@@ -194,8 +188,8 @@ async def test_while_the_database_fails_an_attempt_is_refused_quickly_and_settle
     one, two = reservation(1), reservation(2)
     await store.dispatch(one)
     await store.dispatch(two)
-    with closing(foreign(store)) as other:
-        other.execute("BEGIN IMMEDIATE")
+    with foreign() as other:
+        other.lock()
         store.post(told(100))
         await until(lambda: not store.healthy)
         with pytest.raises(StoreError):
@@ -207,7 +201,7 @@ async def test_while_the_database_fails_an_attempt_is_refused_quickly_and_settle
         assert store.dropped > 0
         with pytest.raises(StoreError, match="too much waits"):
             await store.dispatch(reservation(4))
-        other.execute("COMMIT")
+        other.release()
     await store.flush()
     assert store.counters() == [Count(*MONEY, 200, 100, 0)]
     check(store)
@@ -267,7 +261,7 @@ async def test_an_ordered_end_gives_everything_back(tmp_path, clock):
     await store.dispatch(one)
     store.post(told(1, settlements=(settlement(one, 70),)))
     store.close()
-    with closing(sqlite3.connect(tmp_path / sqlite.DATABASE)) as other:
+    with foreign() as other:
         assert other.execute("SELECT granted, spent, held FROM counter").fetchall() == [(70, 70, 0)]
         assert other.execute("SELECT count(*) FROM budget_lease").fetchone() == (0,)
         assert other.execute("SELECT count(*) FROM run").fetchone() == (0,)
@@ -282,7 +276,7 @@ from tests.store.ledgers import reservation
 from fleetgate.store.database import Store
 
 async def main():
-    store = Store.open(pathlib.Path(sys.argv[1]), lambda: 1_790_000_000.0)
+    store = Store.open(pathlib.Path(sys.argv[1]), lambda: 1_790_000_000.0, database=sys.argv[3])
     await asyncio.gather(*(store.dispatch(reservation(number)) for number in range(1, 21)))
     os._exit(9)
 
@@ -293,7 +287,7 @@ asyncio.run(main())
 async def test_whatever_was_dispatched_is_there_after_a_death_and_is_charged_once(tmp_path, clock):
     root = str(Path(__file__).parents[2])
     died = await asyncio.to_thread(
-        subprocess.run, [sys.executable, "-c", SENDS_AND_DIES, str(tmp_path), root], check=False
+        subprocess.run, [sys.executable, "-c", SENDS_AND_DIES, str(tmp_path), root, database], check=False
     )
     assert died.returncode == 9
     store = Store.open(tmp_path, clock)

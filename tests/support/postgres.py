@@ -39,7 +39,9 @@ LOCKED_OUT: Final = "walter"
 _PLACES: Final = ("/usr/lib/postgresql", "/usr/local/pgsql")
 _GUARD: Final = '"$@" </dev/null & echo $!; read -r _; kill -QUIT $!; wait $!'
 """Ends PostgreSQL when the pipe to it is closed: by us, or by the kernel when we are gone."""
-_RULES: Final = f"local all {LOCKED_OUT} scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 trust\n"
+_RULES: Final = (
+    f"local all {LOCKED_OUT} scram-sha-256\nlocal all all trust\nhost all all 127.0.0.1/32 trust\n"
+)
 
 
 def _missing() -> str:
@@ -85,7 +87,7 @@ class Postgres:
 
     def execute(self, *statements: str, database: str = "postgres") -> list[tuple[Any, ...]]:
         """Runs them one by one; the rows of the last."""
-        import psycopg  # noqa: PLC0415  (not everywhere)
+        import psycopg
 
         with psycopg.connect(self.at(database), autocommit=True) as line:
             for statement in statements:
@@ -194,7 +196,7 @@ class Databases:
     def empty(self) -> str:
         """The address of a new database without tables."""
         name = f"empty_{next(self._numbers)}"
-        self.cluster.execute(f"CREATE DATABASE {name}")
+        self.cluster.execute(f"CREATE DATABASE {name} STRATEGY FILE_COPY")
         return self.cluster.at(name)
 
     def new(self) -> str:
@@ -202,7 +204,7 @@ class Databases:
         if not self._made:
             self._make()
         name = f"test_{next(self._numbers)}"
-        self.cluster.execute(f"CREATE DATABASE {name} TEMPLATE made")
+        self.cluster.execute(f"CREATE DATABASE {name} TEMPLATE made STRATEGY FILE_COPY")
         return self.cluster.at(name)
 
     def drop(self, url: str) -> None:
@@ -211,7 +213,7 @@ class Databases:
         self.cluster.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
     def _make(self) -> None:
-        from fleetgate.store.database import Store  # noqa: PLC0415  (for those who need a database)
+        from fleetgate.store.database import Store
 
         self.cluster.execute("CREATE DATABASE made")
         with tempfile.TemporaryDirectory() as place:

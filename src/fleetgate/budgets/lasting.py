@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from fleetgate.limits import Limit
     from fleetgate.store.database import Store
+    from fleetgate.store.leases import Place
 
 EVERYTHING: Final = 2**62
 CHUNK_SHARE: Final = 20
@@ -32,6 +33,8 @@ CHUNK_MONEY: Final = 1_000_000_000
 """… and one dollar, …"""
 CHUNK_OF_REST: Final = 4
 """… and this part of what nobody has been granted yet."""
+IDLE_AFTER: Final = 30.0
+"""Seconds after which a lease that nobody uses goes back."""
 AGAIN_AFTER: Final = 1.0
 """Seconds between two questions for a grant that was not given, or not answered."""
 
@@ -50,6 +53,7 @@ class Lasting:
         "_spent",
         "_start",
         "_store",
+        "_taken_at",
         "_total_granted",
         "_waiting",
         "end",
@@ -78,6 +82,7 @@ class Lasting:
         self._granted = self._spent = self._held = self._others = self._total_granted = 0
         self._denied_until = 0.0
         self._down = False
+        self._taken_at = 0.0
         self._asking: asyncio.Future[None] | None = None
         self._waiting = 0
 
@@ -90,6 +95,14 @@ class Lasting:
     def forget(self) -> None:
         """The lease is gone: others took this process for dead. What is spent from it is on record."""
         self._granted = self._spent = self._held = self._others = 0
+
+    def surrender(self, now: Now) -> Place | None:
+        """Give up what is left of an idle lease, so that others can have it: which, for the database."""
+        idle = now.clock - self._taken_at > IDLE_AFTER
+        if self._alone or not idle or self._held or self._asking is not None or self._granted <= self._spent:
+            return None
+        self._granted = self._spent
+        return self.key, self._start
 
     @property
     def start(self) -> int:
@@ -113,6 +126,7 @@ class Lasting:
     def take(self, amount: int, now: Now, name: str) -> LastingTaken:
         del name
         self._turn(now)
+        self._taken_at = now.clock
         self._held += amount
         return LastingTaken(self, self._start, amount)
 

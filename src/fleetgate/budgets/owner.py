@@ -8,6 +8,7 @@ checked again after that.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -19,6 +20,7 @@ from fleetgate.budgets.parallel import RENEW, Parallel
 from fleetgate.budgets.rolling import Rolling
 from fleetgate.limits import QUOTA, Limit, Measure, Then
 from fleetgate.routing.availability import Reason
+from fleetgate.store.failures import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -426,6 +428,11 @@ class Budgets:
             elif isinstance(gate, Lasting) and self._means.store.lost != self._lost:
                 gate.forget()
         self._lost = self._means.store.lost
+        gates = [gate for gate in self._gates.values() if isinstance(gate, Lasting)]
+        idle = [place for gate in gates if (place := gate.surrender(now)) is not None]
+        if idle:
+            with suppress(StoreError):  # what was not taken back is found again with the next grant
+                await self._means.store.give_back(idle)
 
     def _spent(self, gate: Lasting, before: int, after: int) -> None:
         """Something was spent: tell which thresholds it passed."""

@@ -20,7 +20,9 @@ SQLITE: Final = "sqlite"
 MEMORY: Final = "memory"
 POSTGRES: Final = ("postgresql://", "postgres://")
 REDIS_OPTIONS: Final = frozenset({"ssl_ca_certs", "ssl_certfile", "ssl_keyfile"})
+_SIGNS: Final = "signs such as / and @ in a password as %2F and %40"
 _DATABASES: Final = 2**16
+"""of Redis; and ports of TCP"""
 
 
 def check(own: Gateway, positions: Positions) -> Iterator[Finding]:
@@ -40,6 +42,37 @@ def _database(where: Locator, positions: Positions) -> Iterator[Finding]:
         for what, hint in postgres_faults(text):
             yield finding("error", positions.at(DATABASE), DATABASE, what, hint)
     yield from _password(where, DATABASE, positions)
+
+
+def postgres_faults(url: str) -> Iterator[tuple[str, str]]:
+    """What is wrong with the address of a database, and what would be right. Never a part of the address."""
+    example = "write sqlite, or postgresql://user@host/name"
+    if not url.startswith(POSTGRES):
+        hint = "write postgresql:// alone" if url.startswith("postgresql+") else example
+        yield "no database that is known here", hint
+        return
+    rest = url.partition("://")[2]
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        yield "it cannot be read as an address", f"{example}; {_SIGNS}"
+        return
+    options = dict(parse_qsl(parts.query, keep_blank_values=True))
+    hosts = parts.netloc.rpartition("@")[2]
+    if rest.count("@") > 1 or "@" in parts.path or parts.fragment or any(map(str.isspace, url)):
+        yield "it cannot be read as an address", f"{example}; {_SIGNS}"
+    elif not all(_is_port(one) for one in hosts.split(",")):
+        yield "a port is not a number", example
+    elif not (hosts or options.get("host") or options.get("hostaddr")):
+        yield "the host is missing", f"{example}, or postgresql:///name?host=/run/postgresql for a socket"
+    elif not (parts.path.strip("/") or options.get("dbname")) or "/" in parts.path[1:]:
+        yield "the name of the database is missing", example
+
+
+def _is_port(place: str) -> bool:
+    """Whether what follows a host, perhaps one in brackets, is a port or nothing."""
+    port = place.rpartition("]")[2].partition(":")[2]
+    return not port or (_is_number(port) and int(port) > 0)
 
 
 def _shared_state(where: Locator, positions: Positions) -> Iterator[Finding]:

@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from fleetgate.domain import Capability, KeyKind, Presence, State  # noqa: TC001  (types of fields)
 from fleetgate.limits import Measure, Then  # noqa: TC001  (the same)
-from fleetgate.routing.accounts import Standing
+from fleetgate.routing.accounts import Standing  # noqa: TC001  (the same)
 
 
 class Answer(BaseModel):

@@ -96,7 +96,7 @@ class Store:
         *,
         database: str = SQLITE,
         scrub: Callable[[str], str] = _as_it_is,
-        busy: float = sqlite.BUSY,
+        busy: float | None = None,
         limit: int = LIMIT,
         gather: float = GATHER,
         lineage: Lineage = LINEAGE,
@@ -106,7 +106,7 @@ class Store:
 
         `database` is `sqlite`, a file in the directory, or an address of PostgreSQL, which other gateways
         with directories of their own may use too. `clock` gives unix seconds; `scrub` takes secrets out
-        of free text before it is stored.
+        of free text before it is stored; `busy`: seconds to wait for somebody else's lock.
         """
         sqlite.prepare(directory)
         hold = sqlite.Hold(directory)
@@ -273,8 +273,9 @@ class Store:
         return lease
 
     async def grants(self, wanted: Sequence[Wanted]) -> list[Lease]:
-        """The same for several, all at once. Raises `StoreError`."""
-        return await self.change(lambda connection: self._writer.ledger.grants(connection, wanted))
+        """The same for several, all at once. Raises `StoreError`. A request waits for it, so not for long."""
+        patience = DISPATCHED_WITHIN if self.healthy else FAILING_WITHIN
+        return await self.change(lambda connection: self._writer.ledger.grants(connection, wanted), patience)
 
     async def give_back(self, places: Iterable[Place]) -> list[Lease]:
         """Returns what is neither spent nor held of these leases: (counter, window). How they stand now."""
@@ -407,14 +408,14 @@ def _latest(limit: int) -> Any:
     return select(*columns).order_by(exchange.c.at.desc(), exchange.c.request_id.desc()).limit(limit)
 
 
-def _database(directory: Path, named: str, busy: float) -> Database:
+def _database(directory: Path, named: str, busy: float | None) -> Database:
     if named == SQLITE:
         if sqlite.wal_reset_bug():
             logging.getLogger("fleetgate.store").info(
                 "this SQLite is safe with one writing program only: keep others away while the gateway runs",
                 extra={"version": sqlite.VERSION},
             )
-        return sqlite.File(directory / sqlite.DATABASE, busy)
+        return sqlite.File(directory / sqlite.DATABASE, sqlite.BUSY if busy is None else busy)
     try:
         from fleetgate.store import postgres  # noqa: PLC0415  (its driver is optional)
     except ImportError as error:
@@ -425,7 +426,7 @@ def _database(directory: Path, named: str, busy: float) -> Database:
             "gateway.database names PostgreSQL, and its driver is not installed",
             'Install it: pip install "fleetgate[postgres]"',
         ) from error
-    return postgres.Postgres(named)
+    return postgres.Postgres(named, postgres.LOCK if busy is None else busy)
 
 
 def _try_to_write(database: Database) -> bool:

@@ -60,6 +60,7 @@ _DEFAULTS: Final[tuple[tuple[str, str], ...]] = (
 )
 """What the address does not say."""
 
+# What a transaction begins with: one message, and nothing that outlasts it.
 _READ: Final = (
     "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; "
     f"SET LOCAL statement_timeout = {READING * 1e3:.0f}; "
@@ -67,7 +68,7 @@ _READ: Final = (
 )
 _WRITE: Final = (
     "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; "
-    f"SET LOCAL lock_timeout = {LOCK * 1e3:.0f}; SET LOCAL statement_timeout = {WRITING * 1e3:.0f}; "
+    f"SET LOCAL lock_timeout = {{}}; SET LOCAL statement_timeout = {WRITING * 1e3:.0f}; "
     "SET LOCAL idle_in_transaction_session_timeout = 10000"
 )
 _MIGRATE: Final = (
@@ -130,7 +131,7 @@ class Text(Dumper):
 class Postgres:
     """A database of PostgreSQL's."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, busy: float = LOCK) -> None:
         try:
             given = conninfo_to_dict(url)
         except psycopg.ProgrammingError:
@@ -143,7 +144,7 @@ class Postgres:
         self._options: dict[str, Any] = {**dict(_DEFAULTS), **given}
         self.title = _title(given)
         self.reading = self._engine(_READ, READING, pooled=True)
-        self.writing = self._engine(_WRITE, WRITING)
+        self.writing = self._engine(_WRITE.format(round(busy * 1e3)), WRITING)
         self.trial = self.writing
 
     def check(self) -> None:
