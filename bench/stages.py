@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import io
 import random
 import tempfile
@@ -44,6 +45,7 @@ from bench.inside import (
 from bench.parts import MODEL, PATH
 from bench.upstream import DATED_CHUNK
 from fleetgate import sse
+from fleetgate.cli.run import YOUNG_OBJECTS
 from fleetgate.dialects import openai
 from fleetgate.domain import Capability
 from fleetgate.fleet.seats import Wish
@@ -106,6 +108,8 @@ def trials() -> list[Trial]:
 def measure(*, quick: bool = False) -> list[Stage]:
     """All of it."""
     rounds = 2 if quick else ROUNDS
+    gc.freeze()  # as `serve` does
+    gc.set_threshold(YOUNG_OBJECTS)
     found = [Stage(one.name, best(one.make(), rounds)) for one in trials()]
     found += [Stage(name, us) for name, us in bounds.measure(rounds)]
     with _records() as (store, telemetry):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +18,7 @@ from fleetgate.store import access
 from fleetgate.store.database import SQLITE, Store
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Iterator
     from pathlib import Path
 
 MASTER_KEY = "test-master-key-0123456789"
@@ -73,6 +73,15 @@ class House:
             self.store.path.rename(self.store.path.with_name("away.db"))
         else:
             self._allow("false")
+
+    @contextmanager
+    def no_reader_free(self) -> Iterator[None]:
+        """As when the database hangs: whoever wants to read waits for a connection."""
+        pool = self.store._reading.pool
+        with ExitStack() as held:
+            for _ in range(pool.size() + pool._max_overflow):
+                held.enter_context(self.store._reading.connect())
+            yield
 
     def mend(self) -> None:
         if self.database == SQLITE:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from tests.store.ledgers import emptied, memory_engine
 
 from fleetgate.domain import Attempt, Entry, Usage
 from fleetgate.store.database import SQLITE, Store
@@ -50,6 +51,21 @@ def opened(tmp_path, clock, database):
         return Store.open(tmp_path, clock, **{"database": database, **changes})
 
     return make
+
+
+@pytest.fixture
+def engine(database):
+    """Our tables, empty: what is tested is what is written, not how it lasts."""
+    made = memory_engine() if database == SQLITE else emptied(database)
+    yield made
+    made.dispose()
+
+
+@pytest.fixture
+def connection(engine):
+    """A transaction on them."""
+    with engine.connect() as connection, connection.begin():
+        yield connection
 
 
 @dataclass

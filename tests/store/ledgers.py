@@ -6,12 +6,12 @@ import asyncio
 import sqlite3
 from dataclasses import dataclass, field
 
-from sqlalchemy import StaticPool, create_engine, event, select
+from sqlalchemy import StaticPool, create_engine, event, select, update
 
 from fleetgate.domain import Attempt, Booking, Entry, Reservation, Settlement, Usage
 from fleetgate.store.batch import Dispatch, Doubled, RunLedger, Work
 from fleetgate.store.rows import document_of, values_of
-from fleetgate.store.schema import budget_lease, metadata
+from fleetgate.store.schema import budget_lease, metadata, run
 
 MONEY = ("budget:team", 1_790_000_000)
 OTHER = ("budget:all", 1_780_000_000)
@@ -95,6 +95,17 @@ def memory_engine():
     return engine
 
 
+def emptied(url: str):
+    """A database of PostgreSQL with our tables and nothing in them, over connections that are kept."""
+    from fleetgate.store import postgres
+
+    engine = postgres.Postgres(url)._engine(postgres._WRITE.format(10_000), 30.0, pooled=True)
+    with engine.connect() as connection, connection.begin():
+        names = ", ".join(table for table in metadata.tables if table != "meta")
+        connection.exec_driver_sql(f"TRUNCATE {names}")
+    return engine
+
+
 @dataclass
 class Pen:
     """A run's ledger with a connection: writes batches as the writer's thread does."""
@@ -138,10 +149,22 @@ def _waiting(one: Reservation) -> Dispatch:
     return Dispatch(one, loop, None, document_of(values_of(one.entry, str)))
 
 
-def pen(engine, run: str, clock=None) -> Pen:
-    made = Pen(engine, RunLedger(run, "here", clock or Ticks()))
+def pen(engine, name: str, clock=None) -> Pen:
+    made = Pen(engine, RunLedger(name, "here", clock or Ticks()))
     made.begin()
     return made
+
+
+def silent(connection) -> None:
+    """No gateway is heard of any more. (On SQLite each start knows that without looking.)"""
+    connection.execute(update(run).values(beat_at=0))
+
+
+def successor(engine, name: str) -> Pen:
+    """A run after all that were before."""
+    with engine.connect() as connection, connection.begin():
+        silent(connection)
+    return pen(engine, name)
 
 
 def in_loop(awaitable):

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
 from sqlalchemy import select
-from tests.store.ledgers import MONEY, OTHER, memory_engine
+from tests.store.ledgers import MONEY, OTHER
 
 from fleetgate.store import leases
 from fleetgate.store.leases import Change, Count, Wanted
 from fleetgate.store.schema import budget_lease, counter
-
-
-@pytest.fixture
-def connection():
-    engine = memory_engine()
-    with engine.connect() as connection, connection.begin():
-        yield connection
-    engine.dispose()
 
 
 def ask(connection, run, place=MONEY, ceiling=1_000, least=1, most=2**62):

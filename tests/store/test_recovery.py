@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from sqlalchemy import select, update
-from tests.store.ledgers import MONEY, REQUESTS, memory_engine, pen, reservation, settlement, told
+from tests.store.ledgers import MONEY, REQUESTS, pen, reservation, settlement, successor, told
 
 from fleetgate.domain import Booking
 from fleetgate.store import leases, ledger
@@ -13,13 +13,6 @@ from fleetgate.store.leases import Count, Wanted
 from fleetgate.store.recovery import Recovered
 from fleetgate.store.rows import entry_of
 from fleetgate.store.schema import budget_lease, exchange, open_request, run
-
-
-@pytest.fixture
-def engine():
-    made = memory_engine()
-    yield made
-    made.dispose()
 
 
 def rows(engine, table):
@@ -47,7 +40,7 @@ def test_an_attempt_without_an_end_is_charged_what_was_expected_and_the_rest_sta
     first = pen(engine, "first")
     grant(first, 500)
     first.write(first.work([reservation(1, bound=100, expected=40, requests=[REQUESTS])]))
-    second = pen(engine, "second")
+    second = successor(engine, "second")
     assert second.ledger.recovered == Recovered(1, 1, 40)
     assert counts(engine) == {
         MONEY[0]: Count(*MONEY, granted=100, spent=40, held=60),
@@ -65,7 +58,7 @@ def test_an_attempt_that_was_settled_before_keeps_what_it_cost(engine):
     first.write(first.work([one]))
     # The document was written when the first attempt was still open.
     first.write(first.work(settlements=[settlement(one, 130)]))
-    pen(engine, "second")
+    successor(engine, "second")
     (entry,) = map(entry_of, rows(engine, exchange))
     assert entry.cost == 130
     assert counts(engine)[MONEY[0]] == Count(*MONEY, 130, 130, 0)
@@ -77,7 +70,7 @@ def test_of_several_attempts_only_the_open_one_is_estimated(engine):
     two = reservation(1, 1, bound=200, expected=90)
     first.write(first.work([one]))
     first.write(first.work([two], [settlement(one, 0, released=True)]))
-    second = pen(engine, "second")
+    second = successor(engine, "second")
     assert second.ledger.recovered == Recovered(1, 1, 90)
     assert counts(engine)[MONEY[0]] == Count(*MONEY, 200, 90, 110)
 
@@ -87,7 +80,7 @@ def test_a_closed_request_is_left_alone(engine):
     one = reservation(1)
     first.write(first.work([one]))
     first.write(first.work(entries=[told(1, settlements=(settlement(one, 55),))]))
-    second = pen(engine, "second")
+    second = successor(engine, "second")
     assert second.ledger.recovered == Recovered()
     assert counts(engine)[MONEY[0]] == Count(*MONEY, 55, 55, 0)
 
@@ -98,7 +91,7 @@ def test_a_document_that_cannot_be_read_costs_only_what_it_said(engine, document
     first.write(first.work([reservation(1)]))
     with engine.connect() as connection, connection.begin():
         connection.execute(update(open_request).values(document=document))
-    pen(engine, "second")
+    successor(engine, "second")
     (entry,) = map(entry_of, rows(engine, exchange))
     assert (entry.request_id, entry.outcome, entry.cost) == ("req-000001", "interrupted", 40)
     assert counts(engine)[MONEY[0]].spent == 40
@@ -107,10 +100,10 @@ def test_a_document_that_cannot_be_read_costs_only_what_it_said(engine, document
 def test_recovery_happens_once(engine):
     first = pen(engine, "first")
     first.write(first.work([reservation(1)]))
-    second = pen(engine, "second")
+    second = successor(engine, "second")
     before = counts(engine)
     assert second.transact(second.ledger.recover) == Recovered()
-    assert pen(engine, "third").ledger.recovered == Recovered()
+    assert successor(engine, "third").ledger.recovered == Recovered()
     assert counts(engine) == before
 
 
@@ -122,7 +115,7 @@ def test_an_end_that_comes_after_that_adds_the_difference(engine, cost, released
     first = pen(engine, "first")
     one = reservation(1, bound=100, expected=40)
     first.write(first.work([one]))
-    second = pen(engine, "second")
+    second = successor(engine, "second")
     late = settlement(one, cost, released=released)
     for _ in range(3):
         second.write(second.work(settlements=[late]))
@@ -137,7 +130,7 @@ def test_a_run_that_was_thought_dead_begins_anew_without_its_leases(engine):
     grant(first, 500)
     one, two = reservation(1), reservation(2)
     first.write(first.work([one]))
-    pen(engine, "second")
+    successor(engine, "second")
     # It comes back: its own end is the truth, and nothing leaves on the strength of leases it has lost.
     written = first.write(first.work([two], [settlement(one, 70)]))
     assert [waiting.reservation for waiting in written.refused] == [two]
@@ -173,4 +166,4 @@ def test_an_ordered_end_with_something_open_keeps_what_that_holds(engine):
     first.write(first.work([reservation(1)]))
     first.transact(first.ledger.leave)
     assert [(row["granted"], row["held"]) for row in rows(engine, budget_lease)] == [(100, 100)]
-    assert pen(engine, "second").ledger.recovered == Recovered(1, 1, 40)
+    assert successor(engine, "second").ledger.recovered == Recovered(1, 1, 40)

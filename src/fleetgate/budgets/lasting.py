@@ -150,11 +150,13 @@ class Lasting:
         window, ceiling = self._start, self.limit.ceiling
         least = max(1, self._spent + self._held + amount - self._granted)
         most = EVERYTHING if self._alone else self._chunk(least)
+        loop = asyncio.get_running_loop()
+        asked = loop.time()
         try:
             (lease,) = await self._store.grants([Wanted(self.key, window, ceiling, least, most)])
         except StoreError:
-            self._down = True
-            self._denied_until = now.clock + AGAIN_AFTER
+            self._down = True  # from the answer on: it may have been long in coming
+            self._denied_until = now.clock + loop.time() - asked + AGAIN_AFTER
             return
         self._down = False
         if window != self._start:

@@ -201,7 +201,7 @@ class Purse:
         if unsent or refused:
             counts = NOTHING if unsent else Counts(requests=1)
             self._used.append(counts)
-            self._keep(hold.settle(counts, self._budgets.now(), released=True), at_once=True)
+            self._settle(hold, counts, released=True, at_once=True)
             return Charge(Usage(), 0, estimated=False, price="")
         if hold.price.free and failure is not None and not begun:
             charge, counts = Charge(usage, 0, estimated=False, price=""), Counts()
@@ -209,11 +209,15 @@ class Purse:
             charge = self._charge(hold, failure, usage, begun=begun, seen=seen)
             counts = counted(charge.usage, hold.estimate, self._money(hold, charge))
         self._used.append(counts)
-        self._keep(
-            hold.settle(counts, self._budgets.now(), estimated=charge.estimated),
-            at_once=failure is not None,
-        )
+        self._settle(hold, counts, estimated=charge.estimated, at_once=failure is not None)
         return charge
+
+    def _settle(
+        self, hold: Hold, counts: Counts, *, at_once: bool, estimated: bool = False, released: bool = False
+    ) -> None:
+        if hold.taken or hold.durable:  # else it was free, and nothing bounds it
+            now = self._budgets.now()
+            self._keep(hold.settle(counts, now, estimated=estimated, released=released), at_once=at_once)
 
     def _charge(
         self, hold: Hold, failure: AttemptFailed | None, usage: Usage, *, begun: bool, seen: int

@@ -71,13 +71,13 @@ def reason_against(
 
     `without`: accounts that do not count as its own this time.
     """
-    engine = candidate.engine
-    return (
-        _hard(candidate, capability)
-        or _BY_STANDING[accounts.worst(candidate, now, without)]
-        or _ejected(candidate, now)
-        or _waiting(candidate, engine.loading, now)
-    )
+    hard = _hard(candidate, capability)
+    if hard is not None:
+        return hard
+    standing = accounts.worst(candidate, now, without)
+    if standing is not Standing.FREE:
+        return _BY_STANDING[standing]
+    return _ejected(candidate, now) or _waiting(candidate, candidate.engine.loading, now)
 
 
 def _hard(candidate: Deployment, capability: Capability) -> Reason | None:  # noqa: PLR0911  (a decision list)
