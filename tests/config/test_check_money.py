@@ -43,8 +43,8 @@ def test_amounts_in_a_currency_that_is_worth_nothing_known():
 
 
 def test_shares_of_budgets_are_told_of_and_nothing_else_is_yet():
-    alerts = "alerts: [{when: budget, at: 80%}, {when: budget, at: most}, {when: budget}, {when: node_missing}]"
-    assert findings(alerts) == [
+    budgets = "{when: budget, at: 80%}, {when: budget, at: most}, {when: budget}"
+    assert findings(f"alerts: [{budgets}, {{when: node_missing}}]") == [
         "error alerts[1]: 'most' is no share of a budget; write one such as at: 80%",
         "error alerts[2]: None is no share of a budget; write one such as at: 80%",
         "note alerts[3]: not yet in effect; it is accepted and ignored",

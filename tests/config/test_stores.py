@@ -51,7 +51,7 @@ def test_everything_but_the_password_is_shown(written, shown, password):
 
 @pytest.mark.parametrize("key", ["database", "shared_state"])
 def test_no_form_of_the_settings_shows_a_password(key):
-    url = f"postgresql://u:{PASSWORD}@h/d" if key == "database" else f"redis://:{ENCODED}@h/0"
+    url = f"postgresql://u:{ENCODED}@h/d" if key == "database" else f"redis://:{ENCODED}@h/0"
     for value, environ in ((url, {}), ("${PLACE}", {"PLACE": url})):
         found = loaded(key, value, **environ)
         shown = [repr(found.settings), str(found.settings), found.settings.model_dump_json()]
@@ -145,3 +145,51 @@ def test_databases():
     (found,) = findings("database", "mysql")
     assert found.startswith("error ")
     assert "write sqlite, or postgresql://user@host/name" in found
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u@h/d",
+        "postgres://u@h:5432/d",
+        "postgresql://u:pw-of-mine@[::1]:5432/d?sslmode=require",
+        "postgresql://u@h1:5432,h2:5433/d?target_session_attrs=read-write",
+        "postgresql://u@/d?host=/run/postgresql",
+        "postgresql://h/?dbname=d&user=u",
+    ],
+)
+def test_addresses_of_postgresql_that_are_fine(url):
+    assert findings("database", "${D}", D=url) == []
+    found = findings("database", url)
+    assert [one.partition(" ")[0] for one in found] == (["warning"] if "pw-of-mine" in url else [])
+    assert all("a password is written out here" in one and "pw-of-mine" not in one for one in found)
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("mysql://u:pw-of-mine@h/d", "no database that is known here; write sqlite, or postgresql://"),
+        (
+            "postgresql+psycopg://u:pw-of-mine@h/d",
+            "no database that is known here; write postgresql:// alone",
+        ),
+        ("postgresql:h/d", "no database that is known here"),
+        ("postgresql://", "the host is missing"),
+        ("postgresql:///d", "the host is missing"),
+        ("postgresql://u:pw-of-mine@h", "the name of the database is missing"),
+        ("postgresql://u@h/d/e", "the name of the database is missing"),
+        ("postgresql://u:pw-of-mine@h:x/d", "a port is not a number"),
+        ("postgresql://u@h:0/d", "a port is not a number"),
+        ("postgresql://u:pw/of-mine@h/d", "it cannot be read as an address"),
+        ("postgresql://u:pw@of-mine@h/d", "it cannot be read as an address"),
+        ("postgresql://u:pw#of-mine@h/d", "it cannot be read as an address"),
+        ("postgresql://[::1/d", "it cannot be read as an address"),
+    ],
+)
+def test_addresses_of_postgresql_that_are_not(url, says):
+    found = next(one for one in findings("database", url) if one.startswith("error "))
+    assert says in found
+    assert "pw" not in found
+    (found,) = findings("database", "${D}", D=url)
+    assert says in found
+    assert "pw" not in found

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import pricing, units
-from fleetgate.budgets.gate import NEVER, Gate, Now, Short, Taken
+from fleetgate.budgets.gate import NEVER, Gate, Now, Short
 from fleetgate.budgets.holds import Admission, Caller, Counts, Hold, subject_of
 from fleetgate.budgets.lasting import Lasting
 from fleetgate.budgets.parallel import RENEW, Parallel
-from fleetgate.budgets.rolling import Rolling
+from fleetgate.budgets.rolling import Rolling, RollingTaken
 from fleetgate.limits import QUOTA, Limit, Measure, Then
 from fleetgate.routing.availability import Reason
 from fleetgate.store.failures import StoreError
@@ -62,6 +62,8 @@ class Denied(Exception):
         self.wait = wait
         self.of_account = of_account
         """another account of the same deployment may do"""
+        self.room: list[Room | None] = []
+        """what the caller has left, as `Budgets.room_of` says it; empty: no limit of its own stood against it"""
 
     @property
     def stops(self) -> bool:
@@ -165,6 +167,8 @@ class Budgets:
             if limit is not None:
                 self._gates[key] = gate
                 gate.revise(limit, now)
+            elif isinstance(gate, Lasting) and now.wall < gate.end:
+                self._gates[key] = gate  # it may come back in its window, and this run has spent from its lease
 
     def _make(self, limit: Limit, key: str) -> Gate:
         means = self._means
@@ -200,7 +204,12 @@ class Budgets:
                 self._caller_gates.clear()
             gates = self._caller_gates[at] = tuple(self._gates_for(self._of_callers, caller.subject()))
         if gates:
-            await self._pass(gates, estimate, name, admission)
+            try:
+                await self._pass(gates, estimate, name, admission)
+            except Denied as denied:
+                now = self.now()
+                denied.room = [_least(gates, measure, now) for measure in ROOM]
+                raise
         return admission
 
     async def _pass(self, gates: Sequence[Gate], counts: Counts, name: str, into: Admission | Hold) -> None:
@@ -226,8 +235,14 @@ class Budgets:
                 await gate.fetch(amount, now)
         for gate, short in against:
             self._object(gate, short, into)
+        # Who passes a rolling limit that is reached leaves it as it is: with a debt that grows as long as
+        # such requests come, nothing would ever be within it again.
+        over = {gate for gate, _ in against if isinstance(gate, Rolling)} if against else ()
         into.taken = tuple(
-            [gate.take(amount, now, name) for gate, amount in zip(gates, amounts, strict=True)]
+            [
+                gate.take(amount, now, name) if gate not in over else RollingTaken(gate, None)
+                for gate, amount in zip(gates, amounts, strict=True)
+            ]
         )
 
     def _object(self, gate: Gate, short: Short, into: Admission | Hold) -> None:
@@ -237,6 +252,8 @@ class Budgets:
             self._warn(gate)
         elif limit.then is Then.LOCAL_ONLY and isinstance(into, Admission):
             into.only_local = limit
+        elif limit.then is Then.LOCAL_ONLY and _goes_on(limit, into):
+            return
         else:
             self.refusals[limit.id] = self.refusals.get(limit.id, 0) + 1
             raise denial(gate, short)
@@ -381,7 +398,8 @@ class Budgets:
     def room_of(self, admission: Admission) -> list[Room | None]:
         """For the rate-limit headers, in the order of `ROOM`; None: no limit of the caller's counts it."""
         now = self.now()
-        return [_least(admission.taken, measure, now) for measure in ROOM]
+        gates = [one.gate for one in admission.taken]
+        return [_least(gates, measure, now) for measure in ROOM]
 
     def standing(self, caller: Caller) -> Iterator[dict[str, Any]]:
         """The limits of a caller as they stand, without a request."""
@@ -455,12 +473,16 @@ class Budgets:
                 )
 
 
-def _least(taken: Iterable[Taken], measure: Measure, now: Now) -> Room | None:
+def _goes_on(limit: Limit, hold: Admission | Hold) -> bool:
+    """Whether a machine of ours answers though a limit leaves only those. A bill of its own is still one."""
+    return limit.measure is not Measure.MONEY and isinstance(hold, Hold) and hold.deployment.local
+
+
+def _least(gates: Iterable[Gate], measure: Measure, now: Now) -> Room | None:
     """Of several limits on the same the one with the least left."""
     least: Gate | None = None
     most = 0
-    for one in taken:
-        gate = one.gate
+    for gate in gates:
         if gate.limit.measure is measure:
             left = gate.room(now)
             if least is None or left < most:

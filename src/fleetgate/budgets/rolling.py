@@ -134,14 +134,14 @@ class Rolling:
 
 
 class RollingTaken:
-    """Units taken from a bucket."""
+    """Units taken from a bucket; of None nothing was taken."""
 
     __slots__ = ("_amount", "_mark", "gate")
 
-    def __init__(self, gate: Rolling, amount: int, mark: Mark | None) -> None:
+    def __init__(self, gate: Rolling, amount: int | None, mark: Mark | None = None) -> None:
         self.gate = gate
         self._mark = mark
-        self._amount: int | None = amount
+        self._amount = amount
 
     def hold(self) -> Booking | None:
         return None

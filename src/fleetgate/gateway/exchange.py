@@ -40,7 +40,9 @@ KEEP_ALIVE: Final = sse.comment("keep-alive")
 WHITE_SPACE: Final = b" "
 NO_USAGE: Final = Usage()
 READ_ON: Final = 60.0
-"""Seconds that a paid answer is read for nobody, where that is configured."""
+"""Seconds that a paid answer is read for nobody, where that is configured, …"""
+READ_ON_AT_ONCE: Final = 64
+"""… and so many at the same time."""
 INTERRUPTED: Final = "interrupted"
 """the outcome of an exchange whose gateway died"""
 _OF_THE_CALLER: Final = frozenset({FailureClass.CALLER_GONE, FailureClass.DEADLINE})
@@ -88,6 +90,8 @@ class Exchange:
         self._settled = self._over = False
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: Stall | None = None
+        self._reading_on: asyncio.TimerHandle | None = None
+        """set while a paid answer is read for nobody"""
 
     async def run(self) -> None:
         """Everything between the head of the request and the last byte of the answer."""
@@ -336,16 +340,18 @@ class Exchange:
         return True
 
     def _reads_on(self) -> bool:
-        """Whether a paid stream is read to its end though its caller has left: once, and for a while."""
-        gateway = self._gateway
-        if self._left is not None or self._stall is None or not self._purse.pays:
+        """Whether a paid answer is read to its end though its caller has left: once, and for a while."""
+        gateway, walk = self._gateway, self._walk
+        if self._left is not None or walk is None or not self._purse.pays:
             return False
-        if gateway.settings.ledger.on_disconnect != "read_on":
+        if gateway.settings.ledger.on_disconnect != "read_on" or gateway.reading_on >= READ_ON_AT_ONCE:
             return False
+        walk.last = True  # should it fail, nobody waits for another one
         self._left = FailureClass.CALLER_GONE
         self._outcome = self._left.value
         self._note = "its caller had left; it was read to its end for its cost"
-        gateway.loop.call_later(READ_ON, self.stop, self._left)
+        gateway.reading_on += 1
+        self._reading_on = gateway.loop.call_later(READ_ON, self.stop, self._left)
         return True
 
     def _deserted(self) -> None:
@@ -390,6 +396,9 @@ class Exchange:
         self._down.quiet()
         if self._deadline is not None:
             self._deadline.cancel()
+        if self._reading_on is not None:
+            self._reading_on.cancel()
+            self._gateway.reading_on -= 1
         body = self._body
         if body is not None:
             body.close()
@@ -402,7 +411,7 @@ class Exchange:
 
     def _let_go(self) -> None:
         """Open the rings of references, so that nothing is left to the garbage collector."""
-        self._walk = self._stall = self._task = self._recall = self._telling = None
+        self._walk = self._stall = self._task = self._recall = self._telling = self._reading_on = None
         self._purse.let_go()
         self._down.let_go()
 

@@ -92,6 +92,8 @@ class Gateway:
         self.draining = False
         self.refusing = False
         self.idle: asyncio.Event | None = None
+        self.reading_on = 0
+        """paid answers that are read to their end for nobody"""
         self._agent = f"fleetgate/{version}"
         self._instance_header = (b"x-fleetgate-instance", instance.encode())
         self._budget = Budget()

@@ -25,7 +25,7 @@ from fleetgate.store.failures import StoreError
 
 if TYPE_CHECKING:
     from fleetgate.budgets.holds import Admission
-    from fleetgate.budgets.owner import Budgets
+    from fleetgate.budgets.owner import Budgets, Room
     from fleetgate.domain import Entry, Principal
     from fleetgate.gateway.body import Body
     from fleetgate.live import Account, Deployment
@@ -79,6 +79,8 @@ class Purse:
         self._settlements: list[Settlement] = []
         self._bookings: list[Booking] = []
         self._used: list[Counts] = []
+        self._refused_room: list[Room | None] = []
+        """what the caller had left when its own limits refused it"""
         self.note = ""
         self.capped = False
         """an answer was made shorter than asked for"""
@@ -97,15 +99,19 @@ class Purse:
         try:
             self._admission = await self._budgets.admit(caller, self._estimate, self._request_id)
         except Denied as denied:
+            self._refused_room = denied.room
             raise refusal(denied) from None
 
     def headers(self) -> list[tuple[bytes, bytes]]:
         """The usual rate-limit headers, for callers who have limits."""
         admission = self._admission
-        if admission is None or not admission.taken:
+        rooms = self._refused_room
+        if admission is not None and admission.taken:
+            rooms = self._budgets.room_of(admission)
+        if not rooms:
             return []
         found: list[tuple[bytes, bytes]] = []
-        for (limit, remaining, reset), room in zip(_ROOM, self._budgets.room_of(admission), strict=True):
+        for (limit, remaining, reset), room in zip(_ROOM, rooms, strict=True):
             if room is not None:
                 ceiling, left, frees_in = room
                 found += (

@@ -119,6 +119,8 @@ class Walk:
         """steps in which there was no candidate"""
         self.denied: Denied | None = None
         """the limit that stood against the last candidate; None: something else failed after it"""
+        self.last = False
+        """whatever comes of the attempt under way, there is no other"""
         self._tries = 0
 
     def broken(self, failure: AttemptFailed) -> None:
@@ -138,7 +140,7 @@ class Walk:
             got, failure = await self._take(state)
             if got is not None:
                 return got
-            if self.dispatched >= route.most_attempts:
+            if self.last or self.dispatched >= route.most_attempts:
                 return None
             index = leads_to(route.steps, index, failure)
         return None
@@ -208,7 +210,7 @@ class Walk:
         state.again = deployment if state.fresh else None
         if follow is Verdict.NEXT:
             self._move_on(failure, lease, state)
-        return follow is not Verdict.STOP and state.allowed > 0
+        return follow is not Verdict.STOP and state.allowed > 0 and not self.last
 
     def _move_on(self, failure: AttemptFailed, lease: Lease, state: StepState) -> None:
         """Another account of the same deployment first, where an account was to blame; else the next."""
@@ -325,7 +327,8 @@ class Walk:
             seen = estimate_answer(got.body)
         charge = self._errand.purse.ended(hold, failure, usage, begun=got is not None, seen=seen)
         now = gateway.clock()
-        energy, energy_cost = gateway.draw.of(deployment, now - tried.began, gateway.wall())
+        took = now - tried.began
+        energy, energy_cost = gateway.draw.of(deployment, took, gateway.wall() - took)
         told = tried.failure
         self.attempts.append(
             Attempt(

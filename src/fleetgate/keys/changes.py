@@ -40,7 +40,7 @@ class Actor:
 async def change(store: Store, act: Callable[[Connection], Found]) -> Found:
     """Do it. Raises Refused: what `act` says, or 503 while the database is down."""
     try:
-        return await store.change(act, PATIENCE)
+        return await store.change(lambda connection: act(access.alone(connection)), PATIENCE)
     except StoreError as error:
         raise unavailable(error) from error
 

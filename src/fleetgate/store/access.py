@@ -37,6 +37,10 @@ EPOCH: Final = "key_epoch"
 """Name of the value in `meta` that grows with every change to a key."""
 
 
+_CHANGES: Final = 0x666C6B657973
+"""Number of PostgreSQL's lock on changes of keys, users and teams."""
+
+
 @dataclass(frozen=True, slots=True)
 class KeyRow:
     """An issued key. Times are unix milliseconds."""
@@ -105,6 +109,14 @@ def _key(row: RowMapping) -> KeyRow:
     return KeyRow(**{**{name: row[name] for name in _KEY_FIELDS}, **lists, "enabled": bool(row["enabled"])})
 
 
+def alone(connection: Connection) -> Connection:
+    """From here to the end of the transaction no other gateway changes keys, users or teams: what is looked
+    up before a change still holds when it is made. On SQLite there is no other gateway."""
+    if connection.dialect.name == "postgresql":
+        connection.execute(select(func.pg_advisory_xact_lock(_CHANGES)))
+    return connection
+
+
 # Keys
 
 
@@ -159,7 +171,7 @@ def note_use(connection: Connection, used: Mapping[str, int]) -> None:
         or_(access_key.c.last_used_at.is_(None), access_key.c.last_used_at < bindparam("time")),
     )
     statement = update(access_key).where(later).values(last_used_at=bindparam("time"))
-    connection.execute(statement, [{"key": key, "time": at} for key, at in used.items()])
+    connection.execute(statement, [{"key": key, "time": at} for key, at in sorted(used.items())])
 
 
 def epoch(connection: Connection) -> int:

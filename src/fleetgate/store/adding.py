@@ -44,8 +44,8 @@ def add_new(connection: Connection, table: Table, rows: Sequence[tuple[Any, ...]
             # Past SQLAlchemy: this is the one statement whose cost counts.
             new += driver.execute(_statement(table.name, names, len(part), "?"), values).rowcount
         else:
-            statement = _statement(table.name, names, len(part), "%s")
-            new += connection.exec_driver_sql(statement, tuple(values)).rowcount
+            assert driver is not None
+            new += driver.add_rows(_statement(table.name, names, len(part), "$"), values)
     return new
 
 
@@ -65,6 +65,8 @@ def mark(connection: Connection) -> str:
 
 @cache
 def _statement(table: str, names: tuple[str, ...], rows: int, mark: str) -> str:
-    row = "(" + ", ".join([mark] * len(names)) + ")"
+    width = len(names)
+    marks = [f"${at + 1}" if mark == "$" else mark for at in range(rows * width)]
+    values = ", ".join("(" + ", ".join(marks[at : at + width]) + ")" for at in range(0, len(marks), width))
     quoted = ", ".join(f'"{name}"' for name in names)
-    return f'INSERT INTO "{table}" ({quoted}) VALUES {", ".join([row] * rows)} ON CONFLICT DO NOTHING'  # noqa: S608
+    return f'INSERT INTO "{table}" ({quoted}) VALUES {values} ON CONFLICT DO NOTHING'  # noqa: S608

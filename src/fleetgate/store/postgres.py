@@ -17,7 +17,7 @@ from urllib.parse import quote
 import psycopg
 from psycopg.adapt import AdaptersMap, Dumper
 from psycopg.conninfo import conninfo_to_dict
-from sqlalchemy import Connection, create_engine, event
+from sqlalchemy import Connection, create_engine, event, exc
 from sqlalchemy.pool import NullPool, QueuePool
 
 from fleetgate.store.failures import StoreError, Trouble, translated
@@ -67,12 +67,12 @@ _READ: Final = (
     "SET LOCAL idle_in_transaction_session_timeout = 30000"
 )
 _WRITE: Final = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
     f"SET LOCAL lock_timeout = {{}}; SET LOCAL statement_timeout = {WRITING * 1e3:.0f}; "
     "SET LOCAL idle_in_transaction_session_timeout = 10000"
 )
 _MIGRATE: Final = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE; SET LOCAL synchronous_commit = on; "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = on; "
     f"SET LOCAL lock_timeout = {TURN * 1e3:.0f}; SET LOCAL statement_timeout = {MIGRATING * 1e3:.0f}; "
     f"SELECT pg_advisory_xact_lock({_MIGRATION})"
 )
@@ -106,6 +106,18 @@ class Line(psycopg.Connection[Any]):
             if self.closed:
                 raise CommitUnknown(str(error)) from error
             raise
+
+    def add_rows(self, statement: str, values: list[Any]) -> int:
+        """An insert with `$1` and so on; how many rows it has added.
+
+        Other marks are looked for and replaced at each call, which costs more than all the rest.
+        """
+        try:
+            with psycopg.RawCursor(self) as cursor:
+                return cursor.execute(statement.encode(), values).rowcount
+        except psycopg.Error as error:
+            kind, lost = psycopg.Error, self.closed
+            raise exc.DBAPIError.instance(None, None, error, kind, connection_invalidated=lost) from error
 
     def _within(self, gen: Generator[Any, Any, Given]) -> Generator[Any, Any, Given]:
         """The same steps, as long as there is time."""

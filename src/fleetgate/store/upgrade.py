@@ -7,7 +7,7 @@ an interruption leaves the old state.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from sqlalchemy import Connection, inspect, select, text
 from sqlalchemy.exc import DBAPIError
@@ -17,6 +17,9 @@ from fleetgate.store.schema import LINEAGE, MIN_READER, Lineage, meta
 
 if TYPE_CHECKING:
     from fleetgate.store.dialect import Database
+
+_NOT_ITS_FAULT: Final = (Trouble.DOWN, Trouble.FULL, Trouble.LOCKED, Trouble.SETUP)
+"""What a migration can fail of without being wrong."""
 
 
 def bring_up(database: Database, lineage: Lineage = LINEAGE) -> None:
@@ -36,7 +39,7 @@ def bring_up(database: Database, lineage: Lineage = LINEAGE) -> None:
         with database.migrating() as connection:
             # Another gateway may have been quicker.
             if not _done(_usable(connection, database, lineage), lineage):
-                _migrate(connection, database.title, lineage)
+                _migrate(connection, database, lineage)
     except DBAPIError as error:
         raise database.translated(error) from error
 
@@ -88,7 +91,7 @@ def _refuse_newer(connection: Connection, title: str, version: str | None, linea
         )
 
 
-def _migrate(connection: Connection, title: str, lineage: Lineage) -> None:
+def _migrate(connection: Connection, database: Database, lineage: Lineage) -> None:
     # Alembic and what it brings cost 10 MB and a tenth of a second: only when there is work for it.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
@@ -100,9 +103,12 @@ def _migrate(connection: Connection, title: str, lineage: Lineage) -> None:
     try:
         command.upgrade(config, "head")
     except (CommandError, DBAPIError) as error:
+        found = database.translated(error)
+        if found.trouble in _NOT_ITS_FAULT:
+            raise found from error
         raise StoreError(
             Trouble.MIGRATION,
-            f"{title}: the change of its tables to version {lineage.head} failed and was taken back: "
+            f"{database.title}: the change of its tables to version {lineage.head} failed and was taken back: "
             f"{said(error)}",
             "Start the previous Fleetgate again; the database is as it was.",
         ) from error
