@@ -22,7 +22,7 @@ from tests.support.gateway import (
     said,
     settings,
 )
-from tests.support.upstreams import close, head, respond_json, send, stall, stream_sse
+from tests.support.upstreams import close, head, respond_json, send, stall, stream_sse, tell
 
 from fleetgate.store import ledger
 from fleetgate.store.retention import full_check
@@ -183,6 +183,88 @@ async def test_a_caller_who_leaves_pays_for_what_came(tmp_path):
         await sums_are_right(g)
 
 
+@pytest.mark.parametrize("said_first", [True, False], ids=["in the middle", "before any content"])
+async def test_where_it_is_read_on_a_caller_who_leaves_pays_the_exact_cost(tmp_path, said_first):
+    go_on, asked = asyncio.Event(), asyncio.Event()
+    pieces = [b"data: " + _json(frame) + b"\n\n" for frame in said("a", "b")[:-1]]
+    begun = send(head(200, [("content-type", "text/event-stream")]) + b"".join(pieces[: 2 * said_first]))
+    rest = send(b"".join(pieces[2 * said_first :]) + b"data: [DONE]\n\n")
+    async with openai_engine([begun, tell(asked), stall(go_on), rest, close()]) as a:
+        blocks = settings(
+            ledger={"on_disconnect": "read_on"}, limits=[budget("1 USD")], providers={"p": paid(a)}
+        )
+        async with running_gateway(blocks, tmp_path) as g:
+            async with g.asking("m") as caller:
+                await asked.wait()
+                if said_first:
+                    await caller.head()
+                    await caller.piece()
+            await g.until(lambda: g.app.gateway.reading_on)
+            go_on.set()
+            entry = await g.entry()
+            assert (entry.outcome, entry.status) == ("caller_gone", 499)
+            assert "read to its end" in entry.note
+            (attempt,) = entry.attempts
+            assert (attempt.outcome, attempt.cost, attempt.estimated) == ("ok", COST, False)
+            assert await spent(g) == (COST, 0)
+            assert g.app.gateway.reading_on == 0
+            await sums_are_right(g)
+
+
+async def test_a_whole_answer_is_read_on_too_and_a_failure_is_not_followed_by_another_attempt(tmp_path):
+    go_on = [asyncio.Event(), asyncio.Event()]
+    async with (
+        openai_engine(
+            [stall(go_on[0]), *respond_json(200, answer("hi"))],
+            [stall(go_on[1]), *respond_json(500, error("broken"))],
+        ) as a,
+        openai_engine(respond_json(200, answer("own"))) as b,
+        running_gateway(
+            settings(
+                providers={"p": paid(a)},
+                nodes={"box": node(b)},
+                roles={"r": chain("p/m", "box/m")},
+                ledger={"on_disconnect": "read_on"},
+                limits=[budget("1 USD")],
+            ),
+            tmp_path,
+        ) as g,
+    ):
+        for turn, let_go in enumerate(go_on, 1):
+            async with g.asking("r", stream=False):
+                await a.wait_for_requests(turn)
+            await g.until(lambda: g.app.gateway.reading_on)
+            let_go.set()
+            assert (await g.entry(turn)).outcome == "caller_gone"
+        assert [one.cost for one in (await g.entry(1)).attempts] == [COST]
+        assert [(one.outcome, one.cost) for one in (await g.entry(2)).attempts] == [("server_error", 0)]
+        assert b.requests == []
+        assert await spent(g) == (COST, 0)
+        await sums_are_right(g)
+
+
+async def test_nobody_is_read_for_longer_than_a_minute(tmp_path, monkeypatch):
+    monkeypatch.setattr("fleetgate.gateway.exchange.READ_ON", 0.0)
+    begun = send(
+        head(200, [("content-type", "text/event-stream")]) + b"data: " + _json(content_frame("x")) + b"\n\n"
+    )
+    async with (
+        openai_engine([begun, stall()]) as a,
+        running_gateway(
+            settings(providers={"p": paid(a)}, ledger={"on_disconnect": "read_on"}, limits=[budget("1 USD")]),
+            tmp_path,
+        ) as g,
+    ):
+        async with g.asking("m") as caller:
+            await caller.head()
+            await caller.piece()
+        entry = await g.entry()
+        (attempt,) = entry.attempts
+        assert (entry.outcome, attempt.outcome, attempt.estimated) == ("caller_gone", "cancelled", True)
+        assert await spent(g) == (attempt.cost, 0)
+        await sums_are_right(g)
+
+
 def _json(value: Any) -> bytes:
     import json
 
@@ -279,9 +361,11 @@ async def test_of_an_answer_without_a_bound_as_much_is_asked_as_the_budget_allow
         openai_engine(respond_json(200, answer("hi"))) as a,
         running_gateway(settings(providers={"p": paid(a)}, limits=[budget("0.001 USD")]), tmp_path) as g,
     ):
-        assert (await g.chat("m")).status == 200
+        reply = await g.chat("m")
+        assert reply.status == 200
         asked = a.requests[0].json()["max_tokens"]
         assert 64 <= asked < 500
+        assert reply.header("x-fleetgate-max-tokens") == str(asked)
         assert "allowed an answer of" in (await g.entry()).note
 
 

@@ -168,7 +168,9 @@ class Budgets:
                 self._gates[key] = gate
                 gate.revise(limit, now)
             elif isinstance(gate, Lasting) and now.wall < gate.end:
-                self._gates[key] = gate  # it may come back in its window, and this run has spent from its lease
+                self._gates[key] = (
+                    gate  # it may come back in its window, and this run has spent from its lease
+                )
 
     def _make(self, limit: Limit, key: str) -> Gate:
         means = self._means

@@ -250,7 +250,7 @@ class Exchange:
         deployment = self._walk.deployment if self._walk is not None else None
         assert self._recall is not None
         assert deployment is not None
-        if self._purse.capped:
+        if self._purse.capped is not None:
             self._recall.forgo()
         if isinstance(got, Whole):
             self._recall.keep_whole(got, deployment)
@@ -342,8 +342,8 @@ class Exchange:
     def _reads_on(self) -> bool:
         """Whether a paid answer is read to its end though its caller has left: once, and for a while."""
         gateway, walk = self._gateway, self._walk
-        if self._left is not None or walk is None or not self._purse.pays:
-            return False
+        if self._left is not None or walk is None or not self._purse.pays or not self._down.ended:
+            return False  # `ended`: one who only takes nothing would be waited for, not read on
         if gateway.settings.ledger.on_disconnect != "read_on" or gateway.reading_on >= READ_ON_AT_ONCE:
             return False
         walk.last = True  # should it fail, nobody waits for another one

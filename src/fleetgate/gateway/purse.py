@@ -82,7 +82,7 @@ class Purse:
         self._refused_room: list[Room | None] = []
         """what the caller had left when its own limits refused it"""
         self.note = ""
-        self.capped = False
+        self.capped: int | None = None
         """an answer was made shorter than asked for"""
         self.pays = False
         """the attempt under way costs money"""
@@ -103,14 +103,16 @@ class Purse:
             raise refusal(denied) from None
 
     def headers(self) -> list[tuple[bytes, bytes]]:
-        """The usual rate-limit headers, for callers who have limits."""
+        """The usual rate-limit headers, for callers who have limits, and a bound that a budget set."""
         admission = self._admission
         rooms = self._refused_room
         if admission is not None and admission.taken:
             rooms = self._budgets.room_of(admission)
-        if not rooms:
-            return []
         found: list[tuple[bytes, bytes]] = []
+        if self.capped is not None:
+            found.append((b"x-fleetgate-max-tokens", b"%d" % self.capped))
+        if not rooms:
+            return found
         for (limit, remaining, reset), room in zip(_ROOM, rooms, strict=True):
             if room is not None:
                 ceiling, left, frees_in = room
@@ -153,7 +155,7 @@ class Purse:
             await self._dispatch(hold)
             self.pays = True
             if hold.cap is not None:
-                self.capped = True
+                self.capped = hold.cap
                 self.note = f"the rest of a budget allowed an answer of {hold.cap} tokens at most"
         return hold
 

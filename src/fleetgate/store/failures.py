@@ -174,7 +174,7 @@ def said(error: BaseException) -> str:
     # What PostgreSQL adds to its first line may hold the contents of a row.
     main = getattr(getattr(cause, "diag", None), "message_primary", None)
     state = getattr(cause, "sqlstate", None)
-    text = " ".join(str(main or cause).split())
+    text = " ".join(str(main or cause).partition("\n")[0].split())
     text = f"{text[:LONGEST]}…" if len(text) > LONGEST else text
     return f"{type(cause).__name__}: {text}" + (f" ({state})" if state else "")
 

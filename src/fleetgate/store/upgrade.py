@@ -108,7 +108,7 @@ def _migrate(connection: Connection, database: Database, lineage: Lineage) -> No
             raise found from error
         raise StoreError(
             Trouble.MIGRATION,
-            f"{database.title}: the change of its tables to version {lineage.head} failed and was taken back: "
-            f"{said(error)}",
+            f"{database.title}: the change of its tables to version {lineage.head} failed and was taken "
+            f"back: {said(error)}",
             "Start the previous Fleetgate again; the database is as it was.",
         ) from error
