@@ -309,6 +309,16 @@ def test_sqlite_is_as_safe_as_promised(tmp_path, clock):
     assert sqlite.BUSY == 5.0
 
 
+@pytest.mark.parametrize(("version", "said"), [((3, 51, 2), 1), ((3, 51, 3), 0)])
+def test_a_sqlite_that_others_could_damage_a_database_with_is_told_of(
+    tmp_path, clock, caplog, monkeypatch, version, said
+):
+    monkeypatch.setattr(sqlite.sqlite3, "sqlite_version_info", version)
+    caplog.set_level("INFO", "fleetgate.store")
+    Store.open(tmp_path, clock).close()
+    assert caplog.text.count("keep others away while the gateway runs") == said
+
+
 @pytest.mark.parametrize("below", ["", "state"])
 def test_a_file_where_the_directory_should_be_is_refused(tmp_path, clock, below):
     (tmp_path / "file").write_text("")

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 USER: Final = "postgres"
-LOCKED_OUT: Final = "walter"
+LOCKED_OUT: Final = "locked_out"
 """A user whose password nobody here knows."""
 _PLACES: Final = ("/usr/lib/postgresql", "/usr/local/pgsql")
 _GUARD: Final = '"$@" </dev/null & echo $!; read -r _; kill -QUIT $!; wait $!'
@@ -227,10 +227,12 @@ def postgres_running(*, safe: bool = True) -> Iterator[Postgres]:
     # The path of a unix socket may have about a hundred characters; pytest's directories are longer.
     with tempfile.TemporaryDirectory(prefix="fleetgate-postgres-") as place:
         # PostgreSQL cannot be told to choose a port itself. Another program may take it in between.
-        one = Postgres(Path(place), _programs(), free_port(), safe)
         owner = _user()
+        programs = _programs()
         if owner:
+            programs = _within_reach(programs, Path(place))
             shutil.chown(place, owner["user"], owner["group"])
+        one = Postgres(Path(place), programs, free_port(), safe)
         try:
             one.create()
             yield one
@@ -250,6 +252,19 @@ def _user() -> dict[str, Any]:
             found = pwd.getpwnam(name)
             return {"user": found.pw_uid, "group": found.pw_gid, "extra_groups": []}
     raise Missing("PostgreSQL does not run as root, and there is no other user")
+
+
+def _within_reach(programs: Path, place: Path) -> Path:
+    """Where another user can run them: a copy, where they lie in a directory that is closed to others."""
+    if all(parent.stat().st_mode & 0o001 for parent in (programs, *programs.parents)):
+        return programs
+    package = programs.parents[1]
+    copied = place / "programs" / package.name
+    shutil.copytree(programs.parent, copied / programs.parent.name, symlinks=True)
+    libraries = package.with_name(f"{package.name}.libs")  # beside it, where the programs look for them
+    if libraries.is_dir():
+        shutil.copytree(libraries, copied.with_name(libraries.name), symlinks=True)
+    return copied / programs.parent.name / programs.name
 
 
 def _programs() -> Path:

@@ -218,7 +218,7 @@ class Exchange:
             recorder = recalled.recorder() if recalled is not None else None
             usage = self._body.wanted.usage
             ended = await relay.relay(got, self._down, self._stall, usage_wanted=usage, recorder=recorder)
-            self._note = ended.note
+            self._note = ended.note or self._note
             if recorder is not None and not ended.note:
                 self._keep(got)
         finally:

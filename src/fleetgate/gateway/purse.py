@@ -251,6 +251,8 @@ class Purse:
         """
         demand, estimate = self._demand, hold.estimate
         assert demand is not None
+        if not demand.output_tokens and usage.output_tokens is None:
+            usage = replace(usage, output_tokens=0)  # embeddings have none, and nobody says so
         guessed = usage.input_tokens is None or usage.output_tokens is None
         if guessed:
             usage = replace(
