@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from sqlalchemy import Engine, create_engine
+from tests.support.postgres import postgres_running
 from tests.support.redis import redis_running
 
 from chaos import books
 from chaos.load import Wish, at_once
 from chaos.provider import Script
 from chaos.stage import database, new_key, open_files, ready_in, staged, until
-from chaos.stores import postgres_running
 from fleetgate.store.sqlite import reading_engine
 
 if TYPE_CHECKING:

@@ -18,13 +18,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.rig import Missing, status_of
 from sqlalchemy import create_engine
+from tests.support.postgres import postgres_running
 from tests.support.redis import redis_running
 
 from chaos import books
 from chaos.load import Load, Wish
 from chaos.provider import Script
 from chaos.stage import database, new_key, ready_in, staged
-from chaos.stores import postgres_running
 
 if TYPE_CHECKING:
     import random

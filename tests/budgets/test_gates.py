@@ -1,5 +1,6 @@
 """Rolling and parallel gates, alone and with shared state."""
 
+import asyncio
 import math
 
 import pytest
@@ -191,3 +192,52 @@ async def test_while_the_shared_state_is_down_the_whole_limit_counts_here() -> N
     gate.take(1, at(0), "a")
     gate.take(1, at(0), "b")
     assert gate.short(1, at(0)) is not None
+
+
+class Slow(Memory):
+    """Shared state whose answers come when they may."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.may = asyncio.Event()
+        self.asked: list[int] = []
+
+    async def places(self, room: str, holder: str, *, capacity: int, wanted: int, ttl: float) -> int:
+        self.asked.append(wanted)
+        got = await super().places(room, holder, capacity=capacity, wanted=wanted, ttl=ttl)
+        await self.may.wait()
+        return got
+
+
+@pytest.mark.asyncio
+async def test_two_questions_never_cross_each_other() -> None:
+    clock = Clock()
+    shared = Slow(clock)
+    gate = Parallel(parallel(7), "p", shared, "one")
+    asking = asyncio.gather(*(gate.fetch(1, at(clock.now)) for _ in range(3)))
+    await asyncio.sleep(0)
+    assert shared.asked == [2]
+    shared.may.set()
+    await asking
+    await gate.fetch(1, at(clock.now))
+    assert shared.asked == [2, 2]  # never less than what is there already
+
+
+@pytest.mark.asyncio
+async def test_places_on_their_way_back_are_not_taken() -> None:
+    clock = Clock()
+    shared = Slow(clock)
+    shared.may.set()
+    gate = Parallel(parallel(7), "p", shared, "one")
+    for name in ("a", "b"):
+        await gate.fetch(1, at(clock.now))
+        taken = gate.take(1, at(clock.now), name)
+    taken.settle(1, at(clock.now))
+    shared.may.clear()
+    giving = asyncio.gather(gate.renew(at(clock.now)))
+    await asyncio.sleep(0)
+    short = gate.short(1, at(clock.now))
+    assert short is not None
+    assert short.ask
+    shared.may.set()
+    await giving

@@ -192,6 +192,12 @@ class Limits(RuleBasedStateMachine):
         self.configure()
         self.clock += 2  # a refusal is remembered for a second
 
+    @rule()
+    def the_budget_goes_out_of_the_file_and_comes_back(self) -> None:
+        self.budgets.configure((requests(self.ceilings["requests"]), parallel()))
+        self.configure()
+        self.clock += 2
+
     # -- what is always so ---------------------------------------------------------------------------------
 
     @invariant()

@@ -56,10 +56,16 @@ class Gateway:
         return [limit.words for limit in self.rules.limits(self.settings)]
 
 
-@asynccontextmanager
-async def gateway(directory: Path, text: str = ""):
-    async with house(directory) as built:
-        yield Gateway(built, settings_of(text))
+@pytest.fixture
+def gateway(database):
+    """Makes one, in the database of the test."""
+
+    @asynccontextmanager
+    async def make(directory: Path, text: str = ""):
+        async with house(directory, database) as built:
+            yield Gateway(built, settings_of(text))
+
+    return make
 
 
 async def refused(doing) -> Refused:
@@ -68,7 +74,7 @@ async def refused(doing) -> Refused:
     return caught.value
 
 
-async def test_each_measure_is_a_limit_that_is_listed_and_removed_by_its_id(tmp_path):
+async def test_each_measure_is_a_limit_that_is_listed_and_removed_by_its_id(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         requests, money = await here.rules.create(ADA, {"requests": 60, "money": "10 USD", "name": "house"})
         found = {limit.id: limit for limit in here.rules.limits(here.settings)}
@@ -89,7 +95,7 @@ async def test_each_measure_is_a_limit_that_is_listed_and_removed_by_its_id(tmp_
         assert trail[1].after == {"id": money, "name": "house", "money": "10 USD", "scope": {}}
 
 
-async def test_another_gateway_notices_at_its_next_look(tmp_path):
+async def test_another_gateway_notices_at_its_next_look(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         there = Gateway(here.house, here.settings)
         (first,) = await here.rules.create(ADA, {"parallel": 4})
@@ -104,7 +110,7 @@ async def test_another_gateway_notices_at_its_next_look(tmp_path):
         assert Gateway(here.house, here.settings).words() == []
 
 
-async def test_the_file_wins(tmp_path):
+async def test_the_file_wins(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         (stored,) = await here.rules.create(ADA, {"requests": 60})
         before = here.settings
@@ -122,7 +128,7 @@ async def test_the_file_wins(tmp_path):
         assert len(here.words()) == 3
 
 
-async def test_one_limit_is_not_made_twice_and_nothing_is_made_by_halves(tmp_path):
+async def test_one_limit_is_not_made_twice_and_nothing_is_made_by_halves(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         await here.rules.create(ADA, {"requests": 60})
         problem = await refused(here.rules.create(ADA, {"tokens": 5, "requests": 70}))
@@ -154,7 +160,7 @@ async def test_one_limit_is_not_made_twice_and_nothing_is_made_by_halves(tmp_pat
         ({"requests": 1, "scope": {"key": "*", "user": "*", "model": "*"}}, "`scope`"),
     ],
 )
-async def test_what_cannot_be_a_limit_is_refused(document, part, tmp_path):
+async def test_what_cannot_be_a_limit_is_refused(document, part, gateway, tmp_path):
     text = "providers: {groq: {kind: groq, key: '${K}', models: [{name: x}]}}\nroles: {chat: {use: [x]}}"
     async with gateway(tmp_path, text) as here:
         problem = await refused(here.rules.create(ADA, document))
@@ -163,7 +169,7 @@ async def test_what_cannot_be_a_limit_is_refused(document, part, tmp_path):
         assert here.words() == []
 
 
-async def test_keys_stand_in_scopes_by_their_ids_so_that_a_new_alias_changes_nothing(tmp_path):
+async def test_keys_stand_in_scopes_by_their_ids_so_that_a_new_alias_changes_nothing(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         key_id, _ = await here.house.make(alias="ci")
         await here.house.people.create_user(ADA, "anna", None, "")
@@ -180,7 +186,7 @@ async def test_keys_stand_in_scopes_by_their_ids_so_that_a_new_alias_changes_not
         assert problem.code == "key_not_found"
 
 
-async def test_limits_of_a_new_key_are_made_with_it_or_not_at_all(tmp_path):
+async def test_limits_of_a_new_key_are_made_with_it_or_not_at_all(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         registry, rules = here.house.registry, here.rules
         adding = rules.prepared(
@@ -206,7 +212,7 @@ async def test_limits_of_a_new_key_are_made_with_it_or_not_at_all(tmp_path):
         assert here.words() == ["9 requests per minute for each key"]
 
 
-async def test_a_budget_whose_currency_went_out_of_the_file_lets_nothing_through(tmp_path):
+async def test_a_budget_whose_currency_went_out_of_the_file_lets_nothing_through(gateway, tmp_path):
     async with gateway(tmp_path, "currency: {code: EUR, rate: 1.5 USD}") as here:
         await here.rules.create(ADA, {"money": "10 EUR", "per": "day"})
         (limit,) = here.rules.limits(here.settings)
@@ -216,7 +222,7 @@ async def test_a_budget_whose_currency_went_out_of_the_file_lets_nothing_through
         assert here.reports[-1][0] == "limit_without_currency"
 
 
-async def test_a_row_that_nobody_can_read_is_told_once_and_the_others_count(tmp_path):
+async def test_a_row_that_nobody_can_read_is_told_once_and_the_others_count(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         await here.rules.create(ADA, {"requests": 1})
         row = {"id": "lnew", "document": '{"requests": 5, "novelty": 1}', "created_at": 0}
@@ -228,7 +234,7 @@ async def test_a_row_that_nobody_can_read_is_told_once_and_the_others_count(tmp_
         await here.rules.remove(ADA, "lnew")  # it can still be taken away
 
 
-async def test_without_the_database_limits_stay_as_they_were_and_changes_are_refused(tmp_path):
+async def test_without_the_database_limits_stay_as_they_were_and_changes_are_refused(gateway, tmp_path):
     async with gateway(tmp_path) as here:
         await here.rules.create(ADA, {"requests": 1})
         await here.house.store.change(

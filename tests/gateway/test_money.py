@@ -542,6 +542,41 @@ async def test_without_the_database_own_machines_answer_and_paid_ones_do_not(tmp
         await sums_are_right(g)
 
 
+@pytest.mark.parametrize("first", [True, False], ids=["asking for a grant", "being made durable"])
+async def test_a_caller_who_leaves_while_the_ledger_is_asked_leaves_nothing_behind(tmp_path, first):
+    limits = [budget("1 USD"), {"scope": "global", "parallel": 1}, {"scope": {"model": "m"}, "parallel": 1}]
+    async with (
+        openai_engine(respond_json(200, answer("paid"))) as a,
+        running_gateway(settings(providers={"p": paid(a)}, limits=limits), tmp_path) as g,
+    ):
+        if not first:
+            assert (await g.chat("m")).status == 200
+            await g.store.flush()
+        waiting = asyncio.Event()
+        for name in ("dispatch", "grants"):
+            setattr(g.store, name, _telling(getattr(g.store, name), waiting))
+        with closing(sqlite3.connect(tmp_path / "state" / "fleetgate.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with g.asking("m"):
+                await waiting.wait()
+            entry = await g.entry(1 if first else 2)
+            assert (entry.outcome, entry.attempts) == ("caller_gone", ())
+            other.execute("ROLLBACK")
+        await g.store.flush()
+        assert await spent(g) == (0 if first else COST, 0)
+        assert (await g.chat("m")).status == 200
+        assert len(a.requests) == 2 - first
+        await sums_are_right(g)
+
+
+def _telling(call: Any, event: asyncio.Event) -> Any:
+    def told(*given: Any) -> Any:
+        event.set()
+        return call(*given)
+
+    return told
+
+
 async def test_the_first_request_does_not_wait_long_for_a_database_that_does_not_answer(tmp_path):
     limits = [budget("1 USD"), {"scope": "global", "requests": 9, "per": "day"}]
     async with (

@@ -6,10 +6,28 @@ from dataclasses import dataclass, field
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
 from sqlalchemy import func, select, update
-from tests.store.ledgers import MONEY, OTHER, REQUESTS, Ticks, memory_engine, pen, reservation, sent, told
+from tests.store.ledgers import (
+    MONEY,
+    OTHER,
+    REQUESTS,
+    Ticks,
+    emptied,
+    memory_engine,
+    pen,
+    reservation,
+    sent,
+    told,
+)
 from tests.store.ledgers import settlement as settlement_of
+from tests.support.postgres import needs_postgres
 
 from fleetgate.domain import Booking, Reservation
 from fleetgate.store import leases, ledger
@@ -371,6 +389,10 @@ class SharedHistories(Histories):
     """The history of one on PostgreSQL: two gateways, and each may be taken for dead while it lives."""
 
     most_alive = 2
+    url = ""
+
+    def make_engine(self):
+        return emptied(self.url)
 
     @rule(data=st.data(), hoards=st.booleans())
     def silence(self, data, hoards) -> None:
@@ -389,3 +411,11 @@ class SharedHistories(Histories):
 RULES = {"deadline": None, "suppress_health_check": list(HealthCheck)}
 Histories.TestCase.settings = settings(max_examples=40, stateful_step_count=40, **RULES)
 TestHistories = Histories.TestCase
+
+
+@needs_postgres
+def test_histories_of_two_gateways(databases):
+    url = databases.new()
+    machine = type("Machine", (SharedHistories,), {"url": url})
+    run_state_machine_as_test(machine, settings=settings(max_examples=8, stateful_step_count=30, **RULES))
+    databases.drop(url)

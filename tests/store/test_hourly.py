@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sqlalchemy import create_engine, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import create_engine, delete, insert, select, update
 
 from fleetgate.domain import Attempt, Entry, Usage
 from fleetgate.store import hourly
+from fleetgate.store.adding import add_new
 from fleetgate.store.database import Store
 from fleetgate.store.rows import COLUMNS, bent, values_of
 from fleetgate.store.schema import exchange, meta, metadata
@@ -22,23 +22,10 @@ from fleetgate.store.schema import hourly as table
 HOUR = 1_790_000_000 // 3_600 * 3_600
 
 
-@pytest.fixture
-def database():
-    engine = create_engine("sqlite://")
-    with closing(engine.connect()) as connection:
-        metadata.create_all(connection)
-        yield connection
-    engine.dispose()
-
-
 def take(connection, batch):
     """What the writer does with a batch: rows that are new, and their sums, in one transaction."""
-    new = []
-    for entry in batch:
-        fitting = bent(entry)
-        row = dict(zip(COLUMNS, values_of(fitting, str), strict=True))
-        if connection.execute(insert(exchange).values(row).on_conflict_do_nothing()).rowcount:
-            new.append(fitting)
+    fitting = [bent(entry) for entry in batch]
+    new = [entry for entry in fitting if add_new(connection, exchange, [values_of(entry, str)])]
     hourly.add(connection, new)
 
 
@@ -66,7 +53,7 @@ def failed(deployment=BOX, **members):
 # Where things count
 
 
-def test_each_attempt_counts_where_it_was_sent_and_the_exchange_where_it_was_answered(database, entry):
+def test_each_attempt_counts_where_it_was_sent_and_the_exchange_where_it_was_answered(connection, entry):
     tries = (
         failed(usage=Usage(5, 0), energy=70, energy_cost=3, number=0),
         ok(
@@ -78,8 +65,8 @@ def test_each_attempt_counts_where_it_was_sent_and_the_exchange_where_it_was_ans
             number=1,
         ),
     )
-    take(database, [entry(1, deployment=CLOUD, attempts=tries, user="anna", team="home")])
-    rows = {row["deployment"]: row for row in stored(database).values()}
+    take(connection, [entry(1, deployment=CLOUD, attempts=tries, user="anna", team="home")])
+    rows = {row["deployment"]: row for row in stored(connection).values()}
     box, cloud = rows[BOX], rows[CLOUD]
     who = ("app", "anna", "home", "fast")
     assert (box["hour"], box["key"], box["person"], box["team"], box["model"]) == (HOUR, *who)
@@ -108,43 +95,43 @@ def test_each_attempt_counts_where_it_was_sent_and_the_exchange_where_it_was_ans
         ("cloud/1x", "cloud/1", ("", "cloud", "cloud/1")),
     ],
 )
-def test_own_machines_and_providers_are_told_apart(database, entry, deployment, account, where):
-    take(database, [entry(1, deployment=deployment, attempts=(ok(deployment, account=account),))])
-    row = only(database)
+def test_own_machines_and_providers_are_told_apart(connection, entry, deployment, account, where):
+    take(connection, [entry(1, deployment=deployment, attempts=(ok(deployment, account=account),))])
+    row = only(connection)
     assert (row["node"], row["provider"], row["account"]) == where
 
 
-def test_an_attempt_that_was_never_sent_is_none_but_the_exchange_is_one(database, entry):
+def test_an_attempt_that_was_never_sent_is_none_but_the_exchange_is_one(connection, entry):
     unsent = Attempt(BOX, "unsent_refused", 0.0, 0.1, dispatched=False)
-    take(database, [entry(1, deployment=None, attempts=(unsent,), outcome="unsent_refused", usage=Usage())])
-    row = only(database)
+    take(connection, [entry(1, deployment=None, attempts=(unsent,), outcome="unsent_refused", usage=Usage())])
+    row = only(connection)
     assert (row["deployment"], row["requests"], row["attempts"], row["failures"]) == (BOX, 1, 0, 0)
 
 
-def test_a_refusal_stands_nowhere_and_an_invented_name_is_no_model(database, entry):
+def test_a_refusal_stands_nowhere_and_an_invented_name_is_no_model(connection, entry):
     nothing = {"deployment": None, "attempts": (), "usage": Usage()}
     invented = {"outcome": "model_not_found", "model": "x' OR 1=1", "status": 404}
-    take(database, [entry(1, outcome="limit_reached", **nothing), entry(2, **nothing, **invented)])
-    assert {(row["deployment"], row["model"], row["requests"]) for row in stored(database).values()} == {
+    take(connection, [entry(1, outcome="limit_reached", **nothing), entry(2, **nothing, **invented)])
+    assert {(row["deployment"], row["model"], row["requests"]) for row in stored(connection).values()} == {
         ("", "fast", 1),
         ("", "", 1),
     }
 
 
-def test_an_answer_from_the_cache_has_no_tokens(database, entry):
+def test_an_answer_from_the_cache_has_no_tokens(connection, entry):
     take(
-        database,
+        connection,
         [entry(n, cache=how, deployment=None, attempts=()) for n, how in ((1, "hit"), (2, "joined"))],
     )
-    row = only(database)
+    row = only(connection)
     assert (row["requests"], row["cache_hits"], row["attempts"]) == (2, 2, 0)
     assert (row["input_tokens"], row["output_tokens"]) == (0, 0)
 
 
-def test_a_price_that_nobody_knows_is_counted_and_not_zero(database, entry):
+def test_a_price_that_nobody_knows_is_counted_and_not_zero(connection, entry):
     tries = (failed(CLOUD, account="cloud/1", cost=None), ok(CLOUD, account="cloud/1", cost=5))
-    take(database, [entry(1, deployment=CLOUD, attempts=tries)])
-    row = only(database)
+    take(connection, [entry(1, deployment=CLOUD, attempts=tries)])
+    row = only(connection)
     assert (row["cost"], row["cost_unknown"], row["attempts"], row["requests"]) == (5, 1, 2, 1)
 
 
@@ -156,37 +143,39 @@ def test_a_price_that_nobody_knows_is_counted_and_not_zero(database, entry):
         ((failed(), ok(CLOUD), ok("desk/vllm/x")), "desk/vllm/x"),
     ],
 )
-def test_tokens_that_only_the_exchange_knows_stand_at_the_attempt_that_went_well(database, entry, tries, at):
-    take(database, [entry(1, attempts=tries, usage=Usage(12, 34))])
+def test_tokens_that_only_the_exchange_knows_stand_at_the_attempt_that_went_well(
+    connection, entry, tries, at
+):
+    take(connection, [entry(1, attempts=tries, usage=Usage(12, 34))])
     assert {
-        row["deployment"]: row["input_tokens"] for row in stored(database).values() if row["attempts"]
+        row["deployment"]: row["input_tokens"] for row in stored(connection).values() if row["attempts"]
     } == {one.deployment: 12 if one.deployment == at else 0 for one in tries}
 
 
-def test_tokens_of_attempts_are_not_counted_again_as_those_of_the_exchange(database, entry):
-    take(database, [entry(1, attempts=(failed(usage=Usage(3, 0)), ok()), usage=Usage(12, 34))])
-    row = only(database)
+def test_tokens_of_attempts_are_not_counted_again_as_those_of_the_exchange(connection, entry):
+    take(connection, [entry(1, attempts=(failed(usage=Usage(3, 0)), ok()), usage=Usage(12, 34))])
+    row = only(connection)
     assert (row["input_tokens"], row["output_tokens"]) == (3, 0)
 
 
-def test_absurd_figures_end_somewhere(database, entry):
+def test_absurd_figures_end_somewhere(connection, entry):
     absurd = ok(usage=Usage(10**30, -5), cost=2**63 - 1)
-    take(database, [entry(n, attempts=(absurd,)) for n in range(3)])
-    take(database, [entry(9, attempts=(absurd,))])
-    row = only(database)
+    take(connection, [entry(n, attempts=(absurd,)) for n in range(3)])
+    take(connection, [entry(9, attempts=(absurd,))])
+    row = only(connection)
     assert (row["input_tokens"], row["output_tokens"], row["cost"]) == (hourly.MOST, 0, hourly.MOST)
-    assert hourly.verify(database) == []
+    assert hourly.verify(connection) == []
 
 
 @pytest.mark.parametrize("at", [float("nan"), float("inf"), 1e300, -1e300, 9e12])
-def test_an_absurd_time_stops_nothing(database, entry, at):
-    hourly.add(database, [entry(1, at=at), entry(2)])
-    assert sum(row["requests"] for row in stored(database).values()) == 2
+def test_an_absurd_time_stops_nothing(connection, entry, at):
+    hourly.add(connection, [entry(1, at=at), entry(2)])
+    assert sum(row["requests"] for row in stored(connection).values()) == 2
 
 
-def test_text_that_no_database_takes_is_made_fit(database, entry):
-    take(database, [entry(1, model="half \ud83d and \0")])
-    assert only(database)["model"] == "half ? and \ufffd"
+def test_text_that_no_database_takes_is_made_fit(connection, entry):
+    take(connection, [entry(1, model="half \ud83d and \0")])
+    assert only(connection)["model"] == "half ? and \ufffd"
 
 
 # Exactness
@@ -290,61 +279,61 @@ def test_sums_are_what_the_entries_are(batches):
     engine.dispose()
 
 
-def test_many_places_in_one_batch(database, entry):
+def test_many_places_in_one_batch(connection, entry):
     """More rows than any one statement takes, in an order that is not theirs."""
     batch = [entry(n, principal=f"key{n * 7 % 83}") for n in range(200)]
-    take(database, batch)
-    take(database, batch)
-    assert len(stored(database)) == 83
-    assert sum(row["requests"] for row in stored(database).values()) == 200
+    take(connection, batch)
+    take(connection, batch)
+    assert len(stored(connection)) == 83
+    assert sum(row["requests"] for row in stored(connection).values()) == 200
 
 
 # The check
 
 
-def test_the_check_names_what_is_wrong(database, entry):
-    take(database, [entry(n) for n in range(5)])
-    assert hourly.verify(database) == []
-    database.execute(update(table).values(cost=7))
-    (finding,) = hourly.verify(database)
+def test_the_check_names_what_is_wrong(connection, entry):
+    take(connection, [entry(n) for n in range(5)])
+    assert hourly.verify(connection) == []
+    connection.execute(update(table).values(cost=7))
+    (finding,) = hourly.verify(connection)
     assert "cost 7 where the entries say 0" in finding
     assert "2026-09-21 14:00 UTC" in finding
     assert BOX in finding
-    database.execute(delete(table))
-    (finding,) = hourly.verify(database)
+    connection.execute(delete(table))
+    (finding,) = hourly.verify(connection)
     assert "requests 0 where the entries say 5" in finding
-    hourly.rebuild(database, HOUR)
-    assert hourly.verify(database) == []
-    database.execute(delete(exchange))
-    (finding,) = hourly.verify(database)
+    hourly.rebuild(connection, HOUR)
+    assert hourly.verify(connection) == []
+    connection.execute(delete(exchange))
+    (finding,) = hourly.verify(connection)
     assert "requests 5 where the entries say 0" in finding
 
 
-def test_hours_whose_entries_are_gone_are_neither_checked_nor_made_again(database, entry):
-    take(database, [entry(1), entry(2, at=HOUR + 3_600.0)])
-    database.execute(delete(exchange).where(exchange.c.at < (HOUR + 3_600) * 1_000))
-    assert hourly.verify(database) != []
-    database.execute(insert(meta).values(name=hourly.KEPT_FROM, value=str(HOUR + 3_600)))
-    assert hourly.verify(database) == hourly.verify_hour(database, HOUR) == []
+def test_hours_whose_entries_are_gone_are_neither_checked_nor_made_again(connection, entry):
+    take(connection, [entry(1), entry(2, at=HOUR + 3_600.0)])
+    connection.execute(delete(exchange).where(exchange.c.at < (HOUR + 3_600) * 1_000))
+    assert hourly.verify(connection) != []
+    connection.execute(insert(meta).values(name=hourly.KEPT_FROM, value=str(HOUR + 3_600)))
+    assert hourly.verify(connection) == hourly.verify_hour(connection, HOUR) == []
     with pytest.raises(ValueError, match="not kept any more"):
-        hourly.rebuild(database, HOUR)
-    assert len(stored(database)) == 2
+        hourly.rebuild(connection, HOUR)
+    assert len(stored(connection)) == 2
 
 
-def test_entries_that_come_while_an_hour_is_checked_are_no_mistake(database, entry):
-    take(database, [entry(n) for n in range(600)])
+def test_entries_that_come_while_an_hour_is_checked_are_no_mistake(connection, entry):
+    take(connection, [entry(n) for n in range(600)])
     more = iter([[entry(n)] for n in range(600, 603)])
 
     def meanwhile():
-        take(database, next(more, []))
+        take(connection, next(more, []))
 
-    assert hourly.verify_hour(database, HOUR, meanwhile) == []
+    assert hourly.verify_hour(connection, HOUR, meanwhile) == []
 
 
-def test_of_very_many_mistakes_the_first_are_told(database, entry):
-    take(database, [entry(n, principal=f"key{n}") for n in range(99)])
-    database.execute(update(table).values(cost=7))
-    assert hourly.verify(database)[-1] == "there is more"
+def test_of_very_many_mistakes_the_first_are_told(connection, entry):
+    take(connection, [entry(n, principal=f"key{n}") for n in range(99)])
+    connection.execute(update(table).values(cost=7))
+    assert hourly.verify(connection)[-1] == "there is more"
 
 
 @pytest.mark.asyncio

@@ -23,8 +23,8 @@ AGES = Ages(10 * DAY, 20 * DAY)
 
 
 @pytest.fixture
-def store(tmp_path):
-    store = Store.open(tmp_path, lambda: float(NOW))
+def store(tmp_path, database):
+    store = Store.open(tmp_path, lambda: float(NOW), database=database)
     yield store
     store.close()
 

@@ -32,6 +32,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fleetgate.app import App, Plan
+from fleetgate.budgets.parallel import Parallel
 from fleetgate.config.load import load
 from fleetgate.litellm_config import convert
 from fleetgate.store.database import Store
@@ -276,6 +277,10 @@ class Gateway(Reachable, Logged):
         assert {one.id: one.in_flight for one in fleet.deployments.values() if one.in_flight} == {}
         assert {one.id: one.in_flight for one in fleet.engines.values() if one.in_flight} == {}
         assert self.tasks == 0
+        now, gates = gateway.budgets.now(), gateway.budgets._gates.values()
+        assert {gate.key: held for gate in gates if (held := gate.level(now).held)} == {}
+        running = {gate.key: gate.level(now).used for gate in gates if isinstance(gate, Parallel)}
+        assert {key: used for key, used in running.items() if used} == {}
         assert [line for line in self.log.lines if line["event"] in self.faults] == []
 
 

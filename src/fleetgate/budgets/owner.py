@@ -63,7 +63,7 @@ class Denied(Exception):
         self.of_account = of_account
         """another account of the same deployment may do"""
         self.room: list[Room | None] = []
-        """what the caller has left, as `Budgets.room_of` says it; empty: no limit of its own stood against it"""
+        """what the caller has left, as `Budgets.room_of` says it, where its own limits stand against it"""
 
     @property
     def stops(self) -> bool:
@@ -242,7 +242,9 @@ class Budgets:
         over = {gate for gate, _ in against if isinstance(gate, Rolling)} if against else ()
         into.taken = tuple(
             [
-                gate.take(amount, now, name) if gate not in over else RollingTaken(gate, None)
+                RollingTaken(gate, None)
+                if over and isinstance(gate, Rolling) and gate in over
+                else gate.take(amount, now, name)
                 for gate, amount in zip(gates, amounts, strict=True)
             ]
         )

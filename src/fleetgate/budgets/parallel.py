@@ -6,6 +6,7 @@ the lease; while the shared state is down it keeps the places it has and admits 
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING, Final
 
 from fleetgate.budgets.gate import ASK, NEVER, Level, Now, Short
@@ -33,6 +34,7 @@ class Parallel:
     """One limit on what runs at once."""
 
     __slots__ = (
+        "_asking",
         "_flight",
         "_full_until",
         "_leased_until",
@@ -52,6 +54,7 @@ class Parallel:
         self._shared = shared
         self._flight = Flight()
         self._places = self._waiting = 0
+        self._asking: asyncio.Future[None] | None = None
         self._leased_until = self._full_until = self._local_until = 0.0
 
     def revise(self, limit: Limit, now: Now) -> None:
@@ -77,29 +80,41 @@ class Parallel:
         return ParallelTaken(self, name)
 
     async def fetch(self, amount: int, now: Now) -> None:
-        spare = max(1, self.limit.ceiling // 10)
-        self._waiting += amount  # many come at once: ask for all of them, not for each the same one place
+        """One question at a time: of two on different lines the earlier one may arrive last. Who comes
+        meanwhile waits for its answer; the next is for all of them."""
+        self._waiting += amount
         try:
-            await self._lease(self._flight.count(now.clock) + self._waiting, spare, now)
+            if self._asking is not None:
+                await asyncio.shield(self._asking)  # whoever leaves must not take the answer from the others
+                return
+            needed = self._flight.count(now.clock) + self._waiting
+            spare = max(1, self.limit.ceiling // 10)
+            await self._lease(needed, max(needed + spare, self._places), now)
         finally:
             self._waiting -= amount
 
     async def renew(self, now: Now) -> None:
         """Keep what is in use, give the rest back. Call it every `RENEW` seconds."""
         running = self._flight.count(now.clock)
-        if self._shared is not None and (running or self._places):
-            await self._lease(running, 0, now)
+        if self._shared is not None and self._asking is None and (running or self._places):
+            self._places = min(self._places, running)  # nobody takes meanwhile what goes back
+            await self._lease(running, running, now)
 
-    async def _lease(self, needed: int, spare: int, now: Now) -> None:
+    async def _lease(self, needed: int, wanted: int, now: Now) -> None:
         shared, capacity = self._shared, self.limit.ceiling
         if shared is None:
             return
-        wanted = min(capacity, needed + spare)
+        self._asking = asking = asyncio.get_running_loop().create_future()
         try:
-            got = await shared.places(self.key, self.holder, capacity=capacity, wanted=wanted, ttl=LEASE)
+            got = await shared.places(
+                self.key, self.holder, capacity=capacity, wanted=min(capacity, wanted), ttl=LEASE
+            )
         except SharedDown:
             self._local_until = now.clock + DOWN_FOR
             return
+        finally:
+            self._asking = None
+            asking.set_result(None)
         self._places, self._leased_until = got, now.clock + LEASE
         if got < needed:
             self._full_until = now.clock + AGAIN_AFTER
