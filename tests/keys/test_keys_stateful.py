@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, multiple, rule
 from tests.keys.house import ADA, Clock, built
+from tests.support.postgres import EITHER, Databases
 
-from fleetgate.store.database import Store
+from fleetgate.keys import owner
+from fleetgate.store.database import SQLITE, Store
 
 
 @dataclass
@@ -39,14 +41,16 @@ class Expected:
 class KeysMachine(RuleBasedStateMachine):
     keys = Bundle("keys")
     template: Path
+    databases: Databases | None = None
 
     def __init__(self):
         super().__init__()
         self.directory = Path(tempfile.mkdtemp(prefix="keys-"))
         shutil.copytree(self.template, self.directory, dirs_exist_ok=True)
+        self.database = self.databases.new() if self.databases else SQLITE
         self.loop = asyncio.new_event_loop()
         self.clock = Clock()
-        self.store = Store.open(self.directory, lambda: self.clock.unix)
+        self.store = Store.open(self.directory, lambda: self.clock.unix, database=self.database)
         self.here, self.there = built(self.store, self.clock), built(self.store, self.clock)
         self.model = {}
 
@@ -112,6 +116,8 @@ class KeysMachine(RuleBasedStateMachine):
 
     def teardown(self):
         self.store.close()
+        if self.databases:
+            self.databases.drop(self.database)
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
         shutil.rmtree(self.directory)
@@ -125,14 +131,17 @@ def template(tmp_path_factory):
     return directory
 
 
-def test_keys_behave_as_the_model_says(template):
+@pytest.mark.parametrize("kind", EITHER)
+def test_keys_behave_as_the_model_says(template, kind, request, monkeypatch):
     from hypothesis.stateful import run_state_machine_as_test
 
-    machine = type("Machine", (KeysMachine,), {"template": template})
+    monkeypatch.setattr(owner, "READ_LIMIT", 10.0)  # a busy machine is no outage
+    databases = None if kind == "sqlite" else request.getfixturevalue("databases")
+    machine = type("Machine", (KeysMachine,), {"template": template, "databases": databases})
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60,
+            max_examples=60 if kind == "sqlite" else 10,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from tests.store.ledgers import emptied, memory_engine
+from tests.support.postgres import EITHER
 
 from fleetgate.domain import Attempt, Entry, Usage
 from fleetgate.store.database import SQLITE, Store
@@ -53,19 +54,23 @@ def opened(tmp_path, clock, database):
     return make
 
 
-@pytest.fixture
-def engine(database):
+@pytest.fixture(params=EITHER)
+def engine(request):
     """Our tables, empty: what is tested is what is written, not how it lasts."""
-    made = memory_engine() if database == SQLITE else emptied(database)
+    if request.param == "sqlite":
+        made = memory_engine()
+    else:
+        made = emptied(request.getfixturevalue("databases").kept)
     yield made
     made.dispose()
 
 
 @pytest.fixture
 def connection(engine):
-    """A transaction on them."""
-    with engine.connect() as connection, connection.begin():
+    """A transaction on them, taken back at its end."""
+    with engine.connect() as connection, connection.begin() as transaction:
         yield connection
+        transaction.rollback()
 
 
 @dataclass

@@ -6,7 +6,7 @@ import asyncio
 import sqlite3
 from dataclasses import dataclass, field
 
-from sqlalchemy import StaticPool, create_engine, event, select, update
+from sqlalchemy import StaticPool, create_engine, event, select, text, update
 
 from fleetgate.domain import Attempt, Booking, Entry, Reservation, Settlement, Usage
 from fleetgate.store.batch import Dispatch, Doubled, RunLedger, Work
@@ -101,8 +101,9 @@ def emptied(url: str):
 
     engine = postgres.Postgres(url)._engine(postgres._WRITE.format(10_000), 30.0, pooled=True)
     with engine.connect() as connection, connection.begin():
-        names = ", ".join(table for table in metadata.tables if table != "meta")
-        connection.exec_driver_sql(f"TRUNCATE {names}")
+        connection.execute(
+            text("; ".join(f"DELETE FROM {table}" for table in reversed(metadata.sorted_tables)))
+        )
     return engine
 
 

@@ -415,7 +415,5 @@ TestHistories = Histories.TestCase
 
 @needs_postgres
 def test_histories_of_two_gateways(databases):
-    url = databases.new()
-    machine = type("Machine", (SharedHistories,), {"url": url})
+    machine = type("Machine", (SharedHistories,), {"url": databases.kept})
     run_state_machine_as_test(machine, settings=settings(max_examples=8, stateful_step_count=30, **RULES))
-    databases.drop(url)

@@ -15,7 +15,7 @@ from fleetgate.domain import Attempt, Entry, Usage
 from fleetgate.store import hourly
 from fleetgate.store.adding import add_new
 from fleetgate.store.database import Store
-from fleetgate.store.rows import COLUMNS, bent, values_of
+from fleetgate.store.rows import bent, values_of
 from fleetgate.store.schema import exchange, meta, metadata
 from fleetgate.store.schema import hourly as table
 

@@ -9,6 +9,7 @@ from tests.store.ledgers import MONEY, REQUESTS, pen, reservation, settlement, s
 from fleetgate.domain import Booking
 from fleetgate.store import leases, ledger
 from fleetgate.store.events import read
+from fleetgate.store.hourly import hours, verify_hour
 from fleetgate.store.leases import Count, Wanted
 from fleetgate.store.recovery import Recovered
 from fleetgate.store.rows import entry_of
@@ -23,6 +24,7 @@ def rows(engine, table):
 def counts(engine):
     with engine.connect() as connection, connection.begin():
         assert ledger.check(connection) == []
+        assert [text for hour in list(hours(connection)) for text in verify_hour(connection, hour)] == []
         return {one.counter: one for one in leases.counts(connection)}
 
 

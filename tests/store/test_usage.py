@@ -153,7 +153,7 @@ def test_days_and_months_are_local(november, connection):
     assert short(ask(connection, "month"), "month", "requests") == [("2026-11", 5)]
 
 
-@pytest.mark.parametrize("database", ["sqlite"], indirect=True)  # what is asked here is arithmetic
+@pytest.mark.parametrize("engine", ["sqlite"], indirect=True)  # what is asked here is arithmetic
 @pytest.mark.parametrize(
     "zone",
     ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Australia/Lord_Howe", "Pacific/Apia"],

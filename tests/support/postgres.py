@@ -23,6 +23,7 @@ import subprocess
 import tempfile
 import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -206,6 +207,11 @@ class Databases:
         name = f"test_{next(self._numbers)}"
         self.cluster.execute(f"CREATE DATABASE {name} TEMPLATE made STRATEGY FILE_COPY")
         return self.cluster.at(name)
+
+    @cached_property
+    def kept(self) -> str:
+        """The address of one that tests use in turn: each empties the tables first."""
+        return self.new()
 
     def drop(self, url: str) -> None:
         """A database that nobody will need, whoever is connected to it."""
