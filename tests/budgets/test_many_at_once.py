@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from fleetgate.budgets.denied import Denied
 from fleetgate.budgets.holds import Caller, Counts
-from fleetgate.budgets.owner import Budgets, Denied, Means
+from fleetgate.budgets.owner import Budgets, Means
 from fleetgate.domain import Principal
 from fleetgate.limits import Limit, Measure, Scope, Then
 from fleetgate.shared.memory import Memory

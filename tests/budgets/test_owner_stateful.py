@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from tests.support.live import deployment, engine
 
+from fleetgate.budgets.denied import Denied
 from fleetgate.budgets.holds import Admission, Caller, Counts, Hold
-from fleetgate.budgets.owner import Budgets, Denied, Means
+from fleetgate.budgets.owner import Budgets, Means
 from fleetgate.budgets.parallel import LONGEST
 from fleetgate.domain import Entry, Principal, Reservation
 from fleetgate.limits import Limit, Measure, Scope, Then

@@ -13,10 +13,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import pricing, units
+from fleetgate.budgets.denied import Denied, denial
 from fleetgate.budgets.gate import NEVER, Gate, Now, Short
 from fleetgate.budgets.holds import Admission, Caller, Counts, Hold, subject_of
+from fleetgate.budgets.index import Index
 from fleetgate.budgets.lasting import Lasting
-from fleetgate.budgets.parallel import RENEW, Parallel
+from fleetgate.budgets.parallel import Parallel
 from fleetgate.budgets.rolling import Rolling, RollingTaken
 from fleetgate.limits import QUOTA, Limit, Measure, Then
 from fleetgate.routing.availability import Reason
@@ -25,6 +27,7 @@ from fleetgate.store.failures import StoreError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
+    from fleetgate.budgets.denied import Room
     from fleetgate.config.schema import Settings
     from fleetgate.live import Account, Deployment
     from fleetgate.pricing import Demand
@@ -37,47 +40,8 @@ MOST_SUBJECTS: Final = 100_000
 """Callers and candidates whose limits are remembered; more of them are only looked up again."""
 ROOM: Final = (Measure.REQUESTS, Measure.TOKENS)
 """what callers are told about: how much is left of it"""
-Room = tuple[int, int, float]
-"""ceiling, left, seconds until it is whole again"""
 LEAST_CAP: Final = 64
 """Output tokens below which a capped answer is of no use to anybody."""
-
-
-class Denied(Exception):
-    """A limit stands against it. `wait`: seconds, `NEVER` where no waiting helps."""
-
-    def __init__(
-        self,
-        code: str,
-        text: str,
-        *,
-        limit: Limit | None = None,
-        wait: float = NEVER,
-        of_account: bool = False,
-    ) -> None:
-        super().__init__(text)
-        self.code = code
-        self.text = text
-        self.limit = limit
-        self.wait = wait
-        self.of_account = of_account
-        """another account of the same deployment may do"""
-        self.room: list[Room | None] = []
-        """what the caller has left, as `Budgets.room_of` says it, where its own limits stand against it"""
-
-    @property
-    def stops(self) -> bool:
-        """A budget of the caller's, or of all, that refuses: no later step takes its place.
-
-        One of a candidate stands against that candidate alone.
-        """
-        limit = self.limit
-        return (
-            limit is not None
-            and limit.measure is Measure.MONEY
-            and limit.then is Then.REFUSE
-            and limit.scope.caller_only
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,27 +64,6 @@ class Paused:
     since: float
     who: str
     why: str = ""
-
-
-class Index:
-    """Limits, found by the key that they name: there may be as many as there are keys."""
-
-    def __init__(self, limits: Iterable[Limit]) -> None:
-        self._of_key: dict[str, list[Limit]] = {}
-        self._others: list[Limit] = []
-        for limit in limits:
-            key = dict(limit.scope.parts).get("key")
-            exact = key is not None and "*" not in key
-            (self._of_key.setdefault(key, []) if exact and key else self._others).append(limit)
-
-    def __bool__(self) -> bool:
-        return bool(self._of_key or self._others)
-
-    def near(self, subject: Mapping[str, str | None]) -> Iterator[Limit]:
-        """Those that may concern a subject."""
-        yield from self._others
-        for name in {subject.get("key"), subject.get("alias")} - {None}:
-            yield from self._of_key.get(name or "", ())
 
 
 class Budgets:
@@ -442,7 +385,7 @@ class Budgets:
                 }
 
     async def renew(self) -> None:
-        """Renew leases of places; call it every `RENEW_EVERY` seconds."""
+        """Renew leases of places, give idle leases of budget back. Call it every few seconds."""
         now = self.now()
         for gate in list(self._gates.values()):
             if isinstance(gate, Parallel):
@@ -503,9 +446,6 @@ def _amount(limit: Limit, counts: Counts) -> int:
     return min(amount, max(1, limit.ceiling if limit.lasting else limit.largest))
 
 
-RENEW_EVERY: Final = RENEW
-
-
 def thresholds(settings: Settings) -> tuple[float, ...]:
     """Shares of a budget at which it is told of, as the file's alerts say."""
     found = [one.get("at") for one in settings.alerts if one.get("when") == "budget"]
@@ -516,22 +456,3 @@ def price_is_free(deployment: Deployment) -> bool:
     """Whether it never costs money: machines of ours, and providers whose every price is 0."""
     price = deployment.price
     return price is not None and price.free
-
-
-def denial(gate: Gate, short: Short) -> Denied:
-    """Why a limit stands against it, in words."""
-    limit = gate.limit
-    if short.unavailable:
-        return Denied(
-            "ledger_unavailable", "the database does not answer, so nothing may cost money", wait=short.wait
-        )
-    quota = limit.origin == "quota"
-    larger = short.wait == NEVER and limit.ceiling and limit.measure is not Measure.PARALLEL
-    why = "this request may take more than the whole limit" if larger else "the limit is reached"
-    return Denied(
-        "quota_exhausted" if quota else "limit_reached",
-        f"{why}: {limit.title}",
-        limit=limit,
-        wait=short.wait,
-        of_account=any(kind == "account" for kind, _ in limit.scope.parts),
-    )

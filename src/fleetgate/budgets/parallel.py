@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from fleetgate.shared.port import SharedState
 
 LEASE: Final = 60.0
-RENEW: Final = 20.0
-"""Seconds: at a third of the lease."""
 AGAIN_AFTER: Final = 0.25
 """Seconds between two questions for places that were not there."""
 DOWN_FOR: Final = 5.0
@@ -94,7 +92,7 @@ class Parallel:
             self._waiting -= amount
 
     async def renew(self, now: Now) -> None:
-        """Keep what is in use, give the rest back. Call it every `RENEW` seconds."""
+        """Keep what is in use, give the rest back. Call it every few seconds, well within a lease."""
         running = self._flight.count(now.clock)
         if self._shared is not None and self._asking is None and (running or self._places):
             self._places = min(self._places, running)  # nobody takes meanwhile what goes back

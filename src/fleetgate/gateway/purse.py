@@ -14,9 +14,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import pricing
+from fleetgate.budgets.denied import Denied
 from fleetgate.budgets.gate import NEVER
 from fleetgate.budgets.holds import NOTHING, Caller, Counts, Hold, counted, merged
-from fleetgate.budgets.owner import ROOM, Denied
+from fleetgate.budgets.owner import ROOM
 from fleetgate.domain import Booking, Capability, Reservation, Settlement, Usage
 from fleetgate.errors import TABLE, AttemptFailed, FailureClass, Refused, Source
 from fleetgate.gateway.verdicts import TERMINAL_AFTER
@@ -24,8 +25,9 @@ from fleetgate.routing.availability import Reason
 from fleetgate.store.failures import StoreError
 
 if TYPE_CHECKING:
+    from fleetgate.budgets.denied import Room
     from fleetgate.budgets.holds import Admission
-    from fleetgate.budgets.owner import Budgets, Room
+    from fleetgate.budgets.owner import Budgets
     from fleetgate.domain import Entry, Principal
     from fleetgate.gateway.body import Body
     from fleetgate.live import Account, Deployment

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import retry
-from fleetgate.budgets.owner import Denied
+from fleetgate.budgets.denied import Denied
 from fleetgate.domain import Attempt, Capability, Usage
 from fleetgate.errors import COUNTED, TABLE, AttemptFailed, FailureClass, Verdict
 from fleetgate.estimate import estimate_answer
