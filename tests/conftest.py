@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,6 +12,11 @@ from tests.support.postgres import EITHER, Databases, postgres_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# Whoever starts the suite in the background of a shell has it ignore interrupts, and programs that tests
+# start would inherit that: then nobody could tell whether Ctrl-C ends them.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
