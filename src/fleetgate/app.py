@@ -30,6 +30,7 @@ from fleetgate.litellm_config import convert
 from fleetgate.prices.check import unpriced
 from fleetgate.store.failures import StoreError
 from fleetgate.store.retention import Ages, keep_tidy
+from fleetgate.store.runs import BEAT
 from fleetgate.upstream.transports import Transports
 
 if TYPE_CHECKING:
@@ -49,7 +50,6 @@ FIRST_ROUND: Final = 0.7
 WATCH_EVERY: Final = 0.5
 BIND_AGAIN: Final = 2.0
 RESCAN_EVERY: Final = 10.0
-BEAT_EVERY: Final = 5.0
 RECOVER_EVERY: Final = 4
 """Beats between two looks for processes that died."""
 LAST_WORDS: Final = 5.0
@@ -280,7 +280,7 @@ class App:
         self._tell_recovered(self._store.recovered)
         turn = 0
         while True:
-            await asyncio.sleep(BEAT_EVERY)
+            await asyncio.sleep(BEAT)
             self._store.beat()
             await self.bounds.budgets.renew()
             turn += 1

@@ -10,10 +10,6 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from fleetgate import units
 from fleetgate.config.block import Block, Duration, Share, Size, Strings
 
-SCOPES: Final = ("team", "user", "key", "role", "model", "deployment", "provider", "account", "node")
-EACH: Final = "*"
-"""each of them has this limit for itself"""
-
 
 def _amount(value: Any) -> units.Amount:
     return units.amount(value)
