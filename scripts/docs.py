@@ -222,9 +222,9 @@ def dialects() -> str:
     """What becomes of the members of requests in Ollama's API and in the Responses API."""
     head = ["| member | | |", "| --- | --- | --- |"]
     ollama = [
-        _row(f"`{row.member}`", row.fate.value, f"{row.note} ({', '.join(row.where)})") for row in FATES
+        _row(f"`{row.member}`", row.fate.value, f"{row.how} ({', '.join(row.where)})") for row in FATES
     ]
-    responses = [_row(f"`{row.member}`", row.fate.value, row.why) for row in RESPONSES]
+    responses = [_row(f"`{row.member}`", row.fate.value, row.how) for row in RESPONSES]
     return "\n".join([
         "# Members of requests in other dialects", NOTE,
         f"{FATES_TOLD} Anthropic's members are in [Anthropic's Messages API](../anthropic.md).\n",

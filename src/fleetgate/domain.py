@@ -15,8 +15,13 @@ class Capability(StrEnum):
     EMBED = "embed"
     RERANK = "rerank"
     IMAGE = "image"
+    EDIT = "edit"
+    """a picture changed by words"""
     SPEAK = "speak"
     TRANSCRIBE = "transcribe"
+    TRANSLATE = "translate"
+    """speech into English text"""
+    MODERATE = "moderate"
     VISION = "vision"
     TOOLS = "tools"
     REASONING = "reasoning"
@@ -26,6 +31,10 @@ class Capability(StrEnum):
 
 IN_TOKENS: Final = frozenset({Capability.CHAT, Capability.COMPLETE})
 """work whose answers are counted in tokens, and may be streamed"""
+PASSING: Final = frozenset({Capability.SPEAK, Capability.TRANSCRIBE, Capability.TRANSLATE})
+"""work whose answers may be anything: sound, text, events. They pass as they come"""
+PICTURES: Final = frozenset({Capability.IMAGE, Capability.EDIT})
+"""work whose answers are counted in pictures"""
 
 
 class Power(StrEnum):

@@ -18,6 +18,8 @@ from fleetgate.health import Breaker, Rules
 from fleetgate.pricing import FREE, Price
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleetgate.engines.meters import Meter
     from fleetgate.engines.port import EngineKind
     from fleetgate.engines.terms import Terms
@@ -87,6 +89,17 @@ class Account:
     """some of its state is from before a restart"""
 
 
+@dataclass(frozen=True, slots=True)
+class Way:
+    """Where an upstream speaks another dialect than that of its kind."""
+
+    path: str
+    target: Target | None = None
+    """None: the engine's own"""
+    signed: bool = False
+    """it is a provider, which takes thoughts of earlier answers back only with its own signature"""
+
+
 @dataclass(slots=True, eq=False)
 class Engine:
     """One running engine at one address, or a provider's address."""
@@ -113,6 +126,10 @@ class Engine:
     every: float = 5.0
     """pace of probes"""
     breaker: Breaker = field(default_factory=Breaker)
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    """other dialects that it speaks, by their names"""
+    ways_written: bool = False
+    """the file says which; else its version does"""
     alive: bool | None = None
     loading: bool = False
     why: str = ""
@@ -174,7 +191,9 @@ class Engine:
         return self.moved_from or self.target
 
     def path(self, path: str) -> str:
-        """Where one of the kind's own paths lies at this address."""
+        """Where one of the kind's own paths lies here; two slashes begin one of the host itself."""
+        if path.startswith("//"):
+            return path[1:]
         return self.root + (path if self.versioned else path.removeprefix("/v1"))
 
     @property

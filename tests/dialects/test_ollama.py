@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 from fleetgate import sse
 from fleetgate.dialects import openai
+from fleetgate.dialects.fates import Fate
 from fleetgate.dialects.ollama import catalogue, verbs
-from fleetgate.dialects.ollama.asked import Memory, Operation
+from fleetgate.dialects.ollama.asked import Operation
 from fleetgate.dialects.ollama.dialect import PATHS, Ollama, dialects
 from fleetgate.dialects.ollama.names import tagged, untagged
-from fleetgate.dialects.ollama.table import FATES, Fate
+from fleetgate.dialects.ollama.table import FATES
 from fleetgate.domain import Capability
 from fleetgate.errors import AttemptFailed, FailureClass, Refused, Source
 
@@ -82,17 +83,31 @@ def test_a_lookup_of_names_may_be_handed_in():
 def test_the_kind_of_work_depends_on_what_is_asked(operation, members, capability):
     translated = read(operation, **members)
     assert translated.capability is translated.memory.capability is capability
-    assert translated.memory.memory is None
+    assert not translated.memory.only_loads
 
 
 @pytest.mark.parametrize("keep", [0, 0.0, "0", "0s", "-0m", "0h0m0s"])
-def test_without_a_prompt_and_with_no_time_to_keep_it_the_model_is_thrown_out(keep):
-    assert read("generate", prompt="", keep_alive=keep).memory.memory is Memory.UNLOAD
+@pytest.mark.parametrize(
+    ("operation", "nothing"),
+    [("chat", {"messages": []}), ("generate", {"prompt": ""}), ("embed", {"input": []})],
+)
+def test_throwing_a_model_out_is_management_and_not_done_here(operation, nothing, keep):
+    with pytest.raises(Refused, match="unload") as refused:
+        read(operation, **nothing, keep_alive=keep)
+    assert (refused.value.status, refused.value.code) == (403, "not_managed_here")
+    assert "/admin/api/deployments/load and /unload" in refused.value.advice
+
+
+@pytest.mark.parametrize("operation", ["chat", "generate", "embed", "embeddings"])
+def test_no_time_to_keep_it_is_only_named_where_something_is_asked(operation):
+    translated = read(operation, keep_alive=0)
+    assert translated.left_out == ("keep_alive",)
+    assert translated.members == read(operation).members
 
 
 @pytest.mark.parametrize("keep", [None, -1, 300, "5m", "-1s", "0.5s", False])
 def test_without_a_prompt_the_model_is_loaded(keep):
-    assert read("chat", messages=[], keep_alive=keep).memory.memory is Memory.LOAD
+    assert read("chat", messages=[], keep_alive=keep).memory.only_loads
 
 
 EXAMPLES = {
@@ -136,7 +151,7 @@ def test_every_row_of_the_table_is_true(row, operation):
         assert (refused.value.status, refused.value.code) == (400, "unsupported")
         return
     translated = read(operation, **members)
-    if row.fate is Fate.LEFT_OUT:
+    if row.fate is Fate.NAMED:
         assert translated.left_out == (row.member,)
         assert translated.members == read(operation).members
     else:
@@ -158,7 +173,7 @@ def test_what_is_not_in_the_table_is_named():
 
 def test_names_that_could_break_a_header_are_not_repeated():
     left = read(**{"a\r\nb: c": 1, "ü": 1, "x" * 61: 1, "": 1}).left_out
-    assert left == ("(a name that cannot be repeated)",)
+    assert left == ("a__b:_c", "_", "x" * 61)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """Golden files of the Ollama dialect: requests in, requests of the form between out, and answers back.
 
 A case is a folder `<operation>-<what>` with `request.json` → `chat.json` (and `left-out.json` where something
-has no place), `chat-answer.json` → `answer.json`, and `chat-stream.jsonl` (the data of each frame) →
+has no place) or `refused.json`, `chat-answer.json` → `answer.json`, and `chat-stream.jsonl` (the data of each frame) →
 `stream.txt`, byte for byte. The clock stands still, except that an answer takes two seconds.
 """
 
@@ -13,6 +13,7 @@ import pytest
 
 from fleetgate import sse
 from fleetgate.dialects.ollama.dialect import PATHS, Ollama
+from fleetgate.errors import Refused
 
 CASES = sorted((Path(__file__).parent / "golden" / "ollama").iterdir())
 OPERATIONS = {operation.value: operation for operation in PATHS.values()}
@@ -34,7 +35,11 @@ class Case:
         self.operation = at.name.split("-")[0]
         self.now = ASKED
         self.dialect = Ollama(OPERATIONS[self.operation], lambda: self.now)
-        self.translated = self.dialect.request(self.json("request.json"))
+        self.refused = self.translated = None
+        try:
+            self.translated = self.dialect.request(self.json("request.json"))
+        except Refused as refused:
+            self.refused = refused
         self.now = ANSWERED
 
     def json(self, name):
@@ -56,7 +61,14 @@ def having(name):
     )
 
 
-@having("request.json")
+@having("refused.json")
+def test_a_request_that_is_refused(case):
+    form = case.dialect.error_form(case.refused, REQUEST_ID)
+    assert form.status == case.refused.status
+    assert json.loads(form.body) == case.json("refused.json")
+
+
+@having("chat.json")
 def test_the_request_in_the_form_between(case):
     assert case.translated.members == case.json("chat.json")
     left_out = case.json("left-out.json") if (case.at / "left-out.json").exists() else []

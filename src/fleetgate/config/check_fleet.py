@@ -18,7 +18,7 @@ from fleetgate.config.names import (
     url_address,
 )
 from fleetgate.config.placeholders import is_placeholder
-from fleetgate.config.providers import PROVIDERS, base_url
+from fleetgate.config.providers import PROVIDERS, base_url, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -259,6 +259,7 @@ def providers(settings: Settings, positions: Positions) -> Iterator[Finding]:
         if provider.ca is not None:
             yield from _authority(provider.ca, base_url(name, provider) or "", here, positions)
         yield from _models(provider, here, positions)
+        yield from _unlisted(name, provider, here, positions)
 
 
 def _provider_url(name: str, provider: Provider, here: Path, positions: Positions) -> Iterator[Finding]:
@@ -267,6 +268,10 @@ def _provider_url(name: str, provider: Provider, here: Path, positions: Position
         hint = f"write kind: openai with a url, or one of {', '.join(PROVIDERS)}"
         place = (*here, "kind")
         yield finding("error", positions.at(place), place, f"{provider.kind!r} is no known provider", hint)
+    elif (row := known(name, provider)) is not None and row.form and not provider.url:
+        own = row.form.partition("{")[2].partition("}")[0]
+        hint = f"write url: {row.form} with your own {own}"
+        yield finding("error", positions.key(here), here, f"everybody's address of {name} is another", hint)
     elif base_url(name, provider) is None:
         hint = f"write kind: openai and url:, or one of {', '.join(PROVIDERS)}"
         yield finding("error", positions.key(here), here, f"{name!r} is no known provider", hint)
@@ -281,6 +286,14 @@ def _provider_url(name: str, provider: Provider, here: Path, positions: Position
     if provider.url.startswith("http://") and is_public(address.host):
         hint = "write https://"
         yield finding("warning", positions.at(where), where, "key and prompts would travel in clear", hint)
+
+
+def _unlisted(name: str, provider: Provider, here: Path, positions: Positions) -> Iterator[Finding]:
+    """Nothing can be discovered where there is no list."""
+    row = known(name, provider)
+    if row is not None and not row.lists and not provider.models and provider.kind != "openai":
+        hint = "write models: with those that you use"
+        yield finding("warning", positions.key(here), here, f"{name} has no list of its models", hint)
 
 
 def _split(severity: Severity, positions: Positions, path: Path, text: str) -> Finding:

@@ -8,7 +8,7 @@ yet in effect).
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 from pydantic import BeforeValidator, Field
 
@@ -171,6 +171,13 @@ class Health(Block):
     )
 
 
+Dialects = frozenset[Literal["anthropic", "responses"]]
+_DIALECTS: Final = (
+    "Dialects that it speaks beside that of its kind: requests in them pass as they were written. Default: "
+    "what is known of its version, or of the provider; `[]`: none, every request is translated."
+)
+
+
 class ModelEntry(Block):
     """One model of an engine or provider. `id` is what it calls the model; the rest is ours."""
 
@@ -248,6 +255,7 @@ class Engine(Block):
         default=None, description="Its models; default: discovered."
     )
     health: Health | None = Field(default=None, description="Overrides the global `health`.")
+    dialects: Dialects | None = Field(default=None, description=_DIALECTS)
     transport: Literal["auto", "general", "lean"] = Field(
         default="auto",
         description="Which HTTP client is used: `lean` for plain HTTP, `general` for everything else.",
@@ -298,6 +306,7 @@ class Provider(Block):
     models: tuple[ModelEntry, ...] | None = Field(
         default=None, description="Its models that are used; default: discovered."
     )
+    dialects: Dialects | None = Field(default=None, description=_DIALECTS)
     health: Health | None = Field(default=None, description="Overrides the global `health`.")
 
 

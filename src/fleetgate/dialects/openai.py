@@ -216,6 +216,11 @@ class Stream:
         return self._last_usage or Usage()
 
     @property
+    def end_mark(self) -> bytes:
+        """It is always the same: `END`."""
+        return b""
+
+    @property
     def finished(self) -> bool:
         """A finish reason was seen: an end in good order is the end of the answer."""
         return bool(self._finished)

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleetgate.dialects.openai import ErrorForm
-    from fleetgate.domain import Capability
+    import msgspec
+
+    from fleetgate.dialects.openai import ErrorForm, Look
+    from fleetgate.domain import Capability, Timings, Usage
     from fleetgate.errors import Refused
 
 
@@ -61,8 +63,122 @@ class Answering(Protocol):
         ...
 
 
+class Reader(Protocol):
+    """Reads one upstream stream: when content begins, how it ended, what it used."""
+
+    strip_usage: bool
+    """frames that tell nothing but the usage are `Look.DROP`"""
+    committed: bool
+    """content has been seen"""
+    ended: bool
+    """the end mark has been seen"""
+    frames: int
+    """how many frames there were: each has about one token"""
+    reasons: set[str]
+    """the finish reasons, in the words of the form between"""
+    timings: Timings | None
+
+    @property
+    def usage(self) -> Usage: ...
+
+    @property
+    def finished(self) -> bool:
+        """a finish reason was seen: an end in good order is the end of the answer"""
+        ...
+
+    @property
+    def whole(self) -> bool:
+        """every answer that was asked for has its finish reason"""
+        ...
+
+    @property
+    def unsaid(self) -> bool:
+        """its bound ended it before anything was said"""
+        ...
+
+    @property
+    def end_mark(self) -> bytes:
+        """the frame that ends a good stream, as it came; empty: none came, or it is always the same"""
+        ...
+
+    def look(self, frame: bytes) -> Look:
+        """what a frame is; raises AttemptFailed for an error inside the stream"""
+        ...
+
+
+class Cutter(Protocol):
+    """Cuts the pieces of a stream into frames."""
+
+    def feed(self, piece: bytes) -> list[bytes]: ...
+
+    def end(self) -> bytes:
+        """what is left when the body has ended; it may be a whole frame without its blank line"""
+        ...
+
+
+class Gathering(Protocol):
+    """Builds a whole answer out of the frames of a stream."""
+
+    def add(self, frame: bytes) -> None:
+        """take one frame in; raises AttemptFailed (garbage)"""
+        ...
+
+    def body(self) -> bytes: ...
+
+
+class Native(Protocol):
+    """A dialect as upstreams speak it that know it themselves: what a caller of it wrote passes, and so do
+    the frames of the answer. Pure."""
+
+    @property
+    def name(self) -> str:
+        """of the dialect"""
+        ...
+
+    @property
+    def length(self) -> str:
+        """the member that bounds an answer"""
+        ...
+
+    @property
+    def openings(self) -> frozenset[bytes]:
+        """names of events that open an answer, where signs of life may have opened it before"""
+        ...
+
+    def fail(self, refused: Refused, request_id: str) -> bytes:
+        """the end of a bad answer behind frames that passed"""
+        ...
+
+    def passes(self, refused: Refused) -> bool:
+        """whether a request that cannot be translated, for this reason, may pass all the same"""
+        ...
+
+    def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:
+        """take out what this upstream would refuse, and name it. `signed`: it takes thoughts of earlier
+        answers back only with its own signature, so those of other models have to go"""
+        ...
+
+    def cutter(self) -> Cutter: ...
+
+    def reader(self) -> Reader:
+        """for a streamed answer"""
+        ...
+
+    def gathering(self) -> Gathering: ...
+
+    def read_whole(self, body: bytes) -> tuple[Usage, bool]:
+        """usage of a whole answer, and whether its bound ended it before anything was said. Raises
+        AttemptFailed when it is none, or an error in disguise"""
+        ...
+
+
 class Dialect(Protocol):
     """One way to ask for one kind of work."""
+
+    @property
+    def native(self) -> Native | None:
+        """for upstreams that speak it themselves; None: it is always translated"""
+        ...
 
     @property
     def name(self) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.domain import Capability, Model
 from fleetgate.engines import llamacpp
-from fleetgate.engines.plain import PATHS, Plain, post
+from fleetgate.engines.plain import Plain, post
 from fleetgate.engines.port import Ask, Reading, Reply, Resident
 from fleetgate.engines.reading import (
     decode,
@@ -43,6 +43,7 @@ _SPECIAL: Final = (
     ("embeddings", Capability.EMBED),
     ("reranking", Capability.RERANK),
     ("image", Capability.IMAGE),
+    ("image", Capability.EDIT),
     ("tts", Capability.SPEAK),
     ("transcription", Capability.TRANSCRIBE),
     ("audio", Capability.TRANSCRIBE),
@@ -60,9 +61,10 @@ class Lemonade(Plain):
 
     name = "lemonade"
     ports = (13305, 8000)
+    serves = Plain.serves - {Capability.TRANSLATE, Capability.MODERATE}
 
     def path(self, capability: Capability) -> str | None:
-        return "/v1/reranking" if capability is Capability.RERANK else PATHS[capability]
+        return "/v1/reranking" if capability is Capability.RERANK else super().path(capability)
 
     def load(
         self,

@@ -14,6 +14,7 @@ the router is known from its source and documentation only.
 from __future__ import annotations
 
 import re
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.domain import Capability, Model
@@ -51,7 +52,7 @@ SLOTS: Final = Ask("/slots", optional=True, stirs=True)
 LOAD: Final = "/models/load"
 UNLOAD: Final = "/models/unload"
 
-_SERVED: Final = TEXT | {Capability.EMBED, Capability.RERANK}
+_SERVED: Final = TEXT | {Capability.EMBED, Capability.RERANK, Capability.TRANSCRIBE}
 _RUNNING: Final = "llamacpp:requests_processing"
 _WAITING: Final = "llamacpp:requests_deferred"
 _CALLERS_FAULT: Final = re.compile(
@@ -69,6 +70,8 @@ class LlamaCpp(Plain):
     name = "llamacpp"
     ports = (8080,)
     serves = _SERVED
+    # Merged in November 2025 and in the weeks after; the builds of those months mended much of it.
+    since: Mapping[str, tuple[int, ...]] = MappingProxyType({"anthropic": (7_800,), "responses": (8_200,)})
 
     def load(
         self,
@@ -236,6 +239,8 @@ def _model(row: Mapping[str, Any]) -> Model:
 
 def _does(inputs: Any) -> frozenset[Capability] | None:
     """It says what a model can take in. What it is good for beside that is not known, so it may be asked."""
-    if not isinstance(inputs, list) or "image" in inputs:
+    if not isinstance(inputs, list):
         return None
-    return _SERVED - {Capability.VISION}
+    deaf = set() if "audio" in inputs else {Capability.TRANSCRIBE}
+    blind = set() if "image" in inputs else {Capability.VISION}
+    return _SERVED - deaf - blind if deaf or blind else None

@@ -16,6 +16,7 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
+from fleetgate.domain import Capability
 from fleetgate.engines import llamacpp
 from fleetgate.engines.plain import Plain
 from fleetgate.engines.port import Ask, Load, Reading, Reply, Resident
@@ -35,7 +36,6 @@ from fleetgate.errors import FailureClass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fleetgate.domain import Capability
 
 RUNNING: Final = Ask("/running")
 MODELS: Final = Ask("/v1/models")
@@ -53,6 +53,7 @@ class LlamaSwap(Plain):
 
     name = "llamaswap"
     ports = (8080,)
+    serves = Plain.serves - {Capability.TRANSLATE, Capability.MODERATE}
 
     def load(
         self,

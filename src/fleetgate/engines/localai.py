@@ -3,6 +3,7 @@
 - What is loaded stands in `/system`, which takes an administrator's key; without one its imitation of
   Ollama tells the same, and it cannot be told to load.
 - It evicts by itself: idle and busy watchdogs, groups, a budget of memory.
+- Pictures are changed at a path of its own, and it does not translate speech.
 - Any request that names a model loads it. In a cluster such a request is answered after 60 s with 503,
   `Retry-After` and `loading`, while the load goes on.
 """
@@ -57,6 +58,7 @@ class LocalAi(Plain):
 
     name = "localai"
     ports = (8080,)
+    serves = Plain.serves - {Capability.EDIT, Capability.TRANSLATE}
 
     def normal_id(self, model: str) -> str:
         return model.removesuffix(":latest")  # as its imitation of Ollama may call it

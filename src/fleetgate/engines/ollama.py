@@ -12,6 +12,7 @@ since any request that does may load it.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.dialects.ollama.names import tagged
@@ -53,6 +54,7 @@ _CAPABILITIES: Final = (
     ("thinking", (Capability.REASONING,)),
     ("embedding", (Capability.EMBED,)),
     ("image", (Capability.IMAGE,)),
+    ("audio", (Capability.TRANSCRIBE,)),
 )
 
 
@@ -61,8 +63,10 @@ class Ollama(Plain):
 
     name = "ollama"
     ports = (11434,)
-    serves = TEXT | {Capability.EMBED, Capability.TRANSCRIBE}
+    # Its `/v1/images/edits` takes JSON and no form.
+    serves = TEXT | {Capability.EMBED, Capability.IMAGE, Capability.TRANSCRIBE}
     load_dies_with_caller = True
+    since: Mapping[str, tuple[int, ...]] = MappingProxyType({"anthropic": (0, 14), "responses": (0, 13, 3)})
     slots_assumed = 1  # OLLAMA_NUM_PARALLEL
 
     def normal_id(self, model: str) -> str:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from fleetgate.domain import Capability
-from fleetgate.engines import faults
+from fleetgate.engines import faults, versions
 from fleetgate.engines.port import Ask
 from fleetgate.engines.reading import error_text
 
@@ -28,8 +28,11 @@ PATHS: Final[Mapping[Capability, str]] = MappingProxyType(
         Capability.EMBED: "/v1/embeddings",
         Capability.RERANK: "/v1/rerank",
         Capability.IMAGE: "/v1/images/generations",
+        Capability.EDIT: "/v1/images/edits",
         Capability.SPEAK: "/v1/audio/speech",
         Capability.TRANSCRIBE: "/v1/audio/transcriptions",
+        Capability.TRANSLATE: "/v1/audio/translations",
+        Capability.MODERATE: "/v1/moderations",
     }
 )
 TEXT: Final = frozenset(
@@ -49,6 +52,11 @@ class Plain:
     slots_assumed: int | None = None
     answers_any_name = False
     speaks: Literal["openai", "anthropic"] = "openai"
+    since: Mapping[str, tuple[int, ...]] = MappingProxyType({})
+    """other dialects that it speaks, and since which version"""
+
+    def also_speaks(self, version: str | None) -> Mapping[str, str]:
+        return MappingProxyType(versions.spoken(self.since, version))
 
     def headers(self, key: str | None) -> tuple[tuple[str, str], ...]:
         return (("authorization", f"Bearer {key}"),) if key else ()

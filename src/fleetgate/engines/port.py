@@ -127,6 +127,11 @@ class EngineKind(Protocol):
         """the dialect of its paths"""
         ...
 
+    def also_speaks(self, version: str | None) -> Mapping[str, str]:
+        """dialects that engines of this version speak beside their own, with the path of each below the
+        root; nothing is promised for a version that is not known"""
+        ...
+
     def headers(self, key: str | None) -> tuple[tuple[str, str], ...]:
         """what goes with every request: how it is told the key, where there is one"""
         ...

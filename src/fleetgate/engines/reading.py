@@ -39,14 +39,15 @@ _COUNT: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMBT])", re.IGNORECASE)
 _BILLIONS: Final = MappingProxyType({"K": 1e-6, "M": 1e-3, "B": 1.0, "T": 1e3})
 _METRIC: Final = re.compile(r'([A-Za-z_:][\w:]*)(?:\{(?:[^"}]|"(?:\\.|[^"\\])*")*\})?\s+(\S+)')
 _KIND_BY_NAME: Final = (
-    ("embed", Capability.EMBED),
-    ("rerank", Capability.RERANK),
-    ("whisper", Capability.TRANSCRIBE),
-    ("transcribe", Capability.TRANSCRIBE),
-    ("tts", Capability.SPEAK),
-    ("dall-e", Capability.IMAGE),
-    ("gpt-image", Capability.IMAGE),
-    ("stable-diffusion", Capability.IMAGE),
+    ("embed", frozenset({Capability.EMBED})),
+    ("rerank", frozenset({Capability.RERANK})),
+    ("whisper", frozenset({Capability.TRANSCRIBE, Capability.TRANSLATE})),
+    ("transcribe", frozenset({Capability.TRANSCRIBE})),
+    ("tts", frozenset({Capability.SPEAK})),
+    ("moderation", frozenset({Capability.MODERATE})),
+    ("dall-e", frozenset({Capability.IMAGE, Capability.EDIT})),
+    ("gpt-image", frozenset({Capability.IMAGE, Capability.EDIT})),
+    ("stable-diffusion", frozenset({Capability.IMAGE, Capability.EDIT})),
 )
 
 
@@ -247,7 +248,7 @@ def _does(row: Mapping[str, Any], model: str) -> frozenset[Capability] | None:
         base = {Capability.CHAT, Capability.COMPLETE, Capability.TOOLS, Capability.REASONING}
         return frozenset(base | ({Capability.VISION} if kind == "vlm" else set()))
     lower = model.lower()
-    return next((frozenset({found}) for part, found in _KIND_BY_NAME if part in lower), None)
+    return next((found for part, found in _KIND_BY_NAME if part in lower), None)
 
 
 def served_model(row: Mapping[str, Any]) -> Model:

@@ -9,6 +9,7 @@ switched on and says 0 otherwise, so it is not asked.
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
 from fleetgate.domain import Capability
@@ -27,7 +28,7 @@ from fleetgate.engines.reading import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 HEALTH: Final = Ask("/health")
 METRICS: Final = Ask("/metrics", optional=True)
@@ -45,7 +46,12 @@ class Vllm(Plain):
 
     name = "vllm"
     ports = (8000,)
-    serves = frozenset(Capability) - {Capability.IMAGE, Capability.SPEAK}
+    serves = frozenset(Capability) - {
+        *(Capability.IMAGE, Capability.EDIT, Capability.SPEAK, Capability.MODERATE)
+    }
+    since: Mapping[str, tuple[int, ...]] = MappingProxyType(
+        {"anthropic": (0, 11, 1), "responses": (0, 11, 1)}
+    )
 
     def pulse(self) -> Sequence[Ask]:
         return (HEALTH, METRICS, SLEEPING)

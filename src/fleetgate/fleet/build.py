@@ -11,8 +11,12 @@ from fleetgate.config import providers
 from fleetgate.config.checks import is_usable
 from fleetgate.config.names import bare_host, engine_names, model_id, model_name
 from fleetgate.domain import Model, Power
+from fleetgate.engines.kinds import OF_PROVIDERS
 from fleetgate.engines.meters import METERS, USUAL
+from fleetgate.engines.provided import Provided
 from fleetgate.engines.terms import terms_of_engine, terms_of_provider
+from fleetgate.engines.versions import DIALECT_PATHS
+from fleetgate.live import Way
 from fleetgate.prices.choose import price_for
 from fleetgate.pricing import FREE, Price, price_of
 from fleetgate.upstream.port import Target
@@ -55,6 +59,7 @@ class EnginePlan:
     id: str
     node: str
     kind: str
+    """the name of its kind, or of the row of a known provider"""
     target: Target
     root: str
     versioned: bool
@@ -70,6 +75,8 @@ class EnginePlan:
     """of a model of it at a unix time; None: nobody knows"""
     terms: Callable[[str], Terms | None] = field(repr=False, compare=False)
     """what a model of it, by its id, does not take of a request; None: it takes everything"""
+    provided: EngineKind | None = None
+    """the kind of a known provider, made of its row"""
     meters: tuple[Meter, ...] = ()
     max_loaded: int | None = None
     preload: tuple[str, ...] = ()
@@ -77,6 +84,10 @@ class EnginePlan:
     keep_alive: float | None = None
     memory: int | None = None
     bandwidth: int | None = None
+    dialects: frozenset[str] | None = None
+    """those it speaks beside that of its kind, as written"""
+    ways: Mapping[str, Way] = field(default_factory=dict)
+    """where a provider is known to speak them"""
 
 
 def plans(settings: Settings, kinds: Mapping[str, EngineKind]) -> Iterator[EnginePlan]:
@@ -128,6 +139,46 @@ def fill_engine(engine: LiveEngine, plan: EnginePlan) -> None:
     engine.slots_assumed = engine.kind.slots_assumed
     engine.preload, engine.pin, engine.keep_alive = plan.preload, plan.pin, plan.keep_alive
     engine.memory, engine.bandwidth = plan.memory, plan.bandwidth
+    engine.ways_written = plan.dialects is not None or not plan.local
+    if engine.ways_written:
+        engine.ways = _ways(plan)
+    else:
+        learn_ways(engine)
+
+
+def learn_ways(engine: LiveEngine) -> None:
+    """Which dialects an engine of one's own speaks follows from its version, where the file does not say."""
+    if not engine.ways_written:
+        spoken = engine.kind.also_speaks(engine.version)
+        engine.ways = {name: Way(engine.path(path)) for name, path in spoken.items()}
+
+
+def _ways(plan: EnginePlan) -> Mapping[str, Way]:
+    """Dialects as written, at its own address; else where the provider is known to speak them."""
+    if plan.dialects is None:
+        return plan.ways
+    here = {name: _way(plan.target, plan.root, plan.versioned, name) for name in plan.dialects}
+    return {name: plan.ways.get(name) or replace(way, signed=not plan.local) for name, way in here.items()}
+
+
+def _way(target: Target, root: str, versioned: bool, dialect: str) -> Way:  # noqa: FBT001
+    path = DIALECT_PATHS[dialect]
+    return Way(root + (path if versioned else path.removeprefix("/v1")), target)
+
+
+def _known_ways(name: str, provider: Provider) -> dict[str, Way]:
+    """Where a provider is known to speak other dialects than that of its row."""
+    row = providers.known(name, provider)
+    if row is None:
+        return {}
+    found = providers.dialects_at(name, provider)
+    if row.speaks == "anthropic":
+        found["anthropic"] = provider.url or row.url
+    ways = {}
+    for dialect, url in found.items():
+        target, root, versioned = read_url(url, provider.ca, cloud=True, exact=True)
+        ways[dialect] = replace(_way(target, root, versioned, dialect), signed=True)
+    return ways
 
 
 def _engines_of(
@@ -168,6 +219,7 @@ def _engines_of(
             keep_alive=engine.keep_alive,
             memory=engine.memory or node.memory,
             bandwidth=engine.bandwidth or node.bandwidth,
+            dialects=engine.dialects,
         )
 
 
@@ -176,6 +228,7 @@ def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan |
     if url is None:
         return None
     target, root, versioned = read_url(url, provider.ca, cloud=True, exact=provider.url is None)
+    provided = _provided(name, provider)
     keys = provider.keys or ((provider.key,) if provider.key is not None else ())
     if keys:
         accounts = tuple(_account(f"{name}/{place}", key) for place, key in enumerate(keys, 1))
@@ -184,7 +237,8 @@ def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan |
     return EnginePlan(
         id=name,
         node=name,
-        kind=row.speaks if (row := providers.known(name, provider)) is not None else "openai",
+        kind=provided.name if provided is not None else "openai",
+        provided=provided,
         target=target,
         root=root,
         versioned=versioned,
@@ -198,7 +252,20 @@ def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan |
         price=partial(_provider_price, name, provider, settings),
         terms=partial(terms_of_provider, "" if _is_anybody(provider) else provider.kind or name),
         meters=_meters(name, provider),
+        dialects=provider.dialects,
+        ways=_known_ways(name, provider),
     )
+
+
+def _provided(name: str, provider: Provider) -> EngineKind | None:
+    """The kind of a known provider; None: nothing is known but that it speaks OpenAI's dialect."""
+    row = None if _is_anybody(provider) else providers.known(name, provider)
+    if row is None:
+        return None
+    called = provider.kind or name
+    if row.speaks in OF_PROVIDERS:
+        return OF_PROVIDERS[row.speaks]
+    return Provided(called, serves=row.serves, paths=row.paths, auth=row.auth, lists=row.lists)
 
 
 def _own_price(engine: EngineSettings, currency: Currency | None, model: Model, _when: float) -> Price | None:

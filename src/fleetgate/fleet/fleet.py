@@ -10,10 +10,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.domain import Model, Power, Presence
-from fleetgate.engines.kinds import OF_PROVIDERS
 from fleetgate.engines.meters import empty
 from fleetgate.errors import AttemptFailed, FailureClass
-from fleetgate.fleet.build import EnginePlan, fill_engine, fill_node, follow, plans, power_of
+from fleetgate.fleet.build import EnginePlan, fill_engine, fill_node, follow, learn_ways, plans, power_of
 from fleetgate.fleet.credentials import account_document, accounts_of
 from fleetgate.fleet.flow import Flow
 from fleetgate.fleet.learning import LENGTHS, SPEEDS, Learning
@@ -150,7 +149,7 @@ class Fleet:
         old = self.engines.get(plan.id)
         same = old is not None and old.written == plan.target and old.kind.name == plan.kind
         before = old.accounts if old is not None and same else ()
-        kind = OF_PROVIDERS.get(plan.kind) or self._kinds[plan.kind]
+        kind = plan.provided or self._kinds[plan.kind]
         accounts = accounts_of(plan, kind, before, self._recalled_accounts, self._clock(), self._wall())
         if old is not None and same:
             engine = old
@@ -168,7 +167,7 @@ class Fleet:
             if old is not None:
                 self._let_go(old)
             self.engines[plan.id] = engine
-        engine.node = self.nodes[plan.node]
+        engine.node, engine.kind = self.nodes[plan.node], kind
         engine.root, engine.versioned = plan.root, plan.versioned
         engine.accounts, engine.meters = accounts, plan.meters
         engine.rules = rules(plan.health)
@@ -181,6 +180,7 @@ class Fleet:
         if not same:
             kept = self._recalled.get(address_of(engine))
             restore(engine, kept)
+            learn_ways(engine)
             self.learning.restore(engine, kept)
         self._set_models(engine, plan)
 
@@ -266,6 +266,8 @@ class Fleet:
             value = getattr(reading, name)
             if value is not None:
                 setattr(engine, name, value)
+        if reading.version is not None:
+            learn_ways(engine)
         if reading.slots_busy is not None and engine.orphans:
             self.seats.settle_orphans(engine, reading.slots_busy)
         if reading.context is not None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from fleetgate import sse
 from fleetgate.dialects import openai
@@ -23,11 +23,12 @@ from fleetgate.gateway.lane import lane_to
 from fleetgate.upstream.port import UpstreamRequest, read_all
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
 
+    from fleetgate.dialects.port import Cutter, Reader
     from fleetgate.engines.terms import Change
     from fleetgate.gateway.body import Body
-    from fleetgate.gateway.lane import Frames, Lane
+    from fleetgate.gateway.lane import Lane
     from fleetgate.live import Account, Deployment
     from fleetgate.upstream.port import Answer, Transport
 
@@ -74,6 +75,8 @@ class Whole:
     """as the engine measured, where it says"""
     unsaid: bool = False
     """its bound ended it before anything was said"""
+    native: bool = False
+    """it is in the caller's own dialect"""
 
 
 @dataclass(slots=True)
@@ -81,11 +84,17 @@ class Flow:
     """A stream that has begun: `held` are its frames so far, the first content last."""
 
     answer: Answer
-    cutter: Frames
-    reader: openai.Stream
+    cutter: Cutter
+    reader: Reader
     held: list[bytes]
     later: list[bytes]
     """frames that came in the same piece behind the first content"""
+    lane: Lane | None = None
+
+    @property
+    def native(self) -> bool:
+        """It is in the caller's own dialect."""
+        return self.lane is not None and self.lane.native
 
     @property
     def timings(self) -> Timings | None:
@@ -114,14 +123,11 @@ async def _attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) ->
         raise AttemptFailed(FailureClass.ABSENT_FEATURE, f"{engine.kind.name} has no {ask.capability.value}")
     stream = ask.streamed if ask.capability in IN_TOKENS else None
     body = _prepare(ask, stream, wall)
-    request = UpstreamRequest(
-        engine.target,
-        "POST",
-        engine.path(path),
-        (*ask.headers, *ask.account.headers),
-        body,
-        ask.fresh,
-    )
+    target, path, headers = engine.target, engine.path(path), (*ask.headers, *ask.account.headers)
+    if (lane := ask.lane) is not None:
+        target, path = lane.target or target, lane.path or path
+        headers = tuple({**dict(headers), **dict(lane.headers)}.items())
+    request = UpstreamRequest(target, "POST", path, headers, body, ask.fresh)
     answer = await transport.open(request)
     try:
         return await _read(ask, answer, wall)
@@ -143,12 +149,13 @@ def changes(capability: Capability, deployment: Deployment, body: Body) -> list[
 
 def _prepare(ask: Ask, stream: bool | None, wall: Callable[[], float]) -> bytes:  # noqa: FBT001  (as it is encoded)
     """The body as it is sent. Raises AttemptFailed."""
-    body = _encoded(ask, stream)
-    ask.lane = lane_to(ask.deployment, wall)
-    if ask.lane is not None:
-        body, changed = ask.lane.request(body)
-        ask.changes += changed
-    return body
+    lane = ask.lane = lane_to(ask, wall)
+    body = b"" if lane is not None and lane.native else _encoded(ask, stream)
+    if lane is None:
+        return body
+    sent = lane.request(body)
+    ask.changes += sent.changes
+    return sent.body
 
 
 def _encoded(ask: Ask, stream: bool | None) -> bytes:  # noqa: FBT001  (as it is encoded)
@@ -185,8 +192,10 @@ async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | 
         body = await read_all(answer, MAX_ANSWER)
         if body is None:
             raise AttemptFailed(FailureClass.GARBAGE, f"the answer is larger than {MAX_ANSWER} bytes")
-        if ask.lane is not None:
-            body = ask.lane.whole(body)
+        if (lane := ask.lane) is not None:
+            body = lane.whole(body)
+            usage, timings, unsaid = lane.read_whole(body)
+            return Whole(body, usage, answer.status, timings, unsaid, lane.native)
         usage, timings = openai.read_whole(body)
         if ask.capability is Capability.IMAGE:
             usage = replace(usage, images=openai.pictures_in(body))
@@ -194,9 +203,12 @@ async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | 
         return Whole(body, usage, answer.status, timings, unsaid)
     if not is_stream:
         raise await _not_a_stream(answer)
-    cutter = ask.lane.frames() if ask.lane is not None else sse.Cutter()
-    choices, tells_of_load = ask.body.wanted.choices, ask.deployment.engine.kind.tells_of_load
-    return await _first_content(answer, cutter, choices, tells_of_load)
+    choices, lane = ask.body.wanted.choices, ask.lane
+    if lane is not None:
+        return await _first_content(answer, lane.frames(), lane.reader(choices), lane)
+    tells_of_load = ask.deployment.engine.kind.tells_of_load
+    reader = openai.Stream(strip_usage=True, choices=choices, tells_of_load=tells_of_load)
+    return await _first_content(answer, sse.Cutter(), reader)
 
 
 async def _failure(ask: Ask, answer: Answer, wall: Callable[[], float]) -> AttemptFailed:
@@ -231,14 +243,8 @@ async def _not_a_stream(answer: Answer) -> AttemptFailed:
     return AttemptFailed(FailureClass.GARBAGE, "a stream was asked for and something else came back")
 
 
-async def _first_content(
-    answer: Answer,
-    cutter: Frames,
-    choices: int,
-    tells_of_load: Callable[[Mapping[str, Any]], bool] | None = None,
-) -> Flow:
+async def _first_content(answer: Answer, cutter: Cutter, reader: Reader, lane: Lane | None = None) -> Flow:
     """Read until something is worth sending. What came before it is held."""
-    reader = openai.Stream(strip_usage=True, choices=choices, tells_of_load=tells_of_load)
     held: list[bytes] = []
     size = 0
     while piece := await answer.read():
@@ -246,6 +252,8 @@ async def _first_content(
         for position, frame in enumerate(frames):
             look = reader.look(frame)
             if look is Look.END:
+                if reader.finished:  # an empty answer, whose end mark says that it is whole
+                    return Flow(answer, cutter, reader, held, [], lane)
                 raise AttemptFailed(FailureClass.CUT_SHORT, "the stream ended before any content")
             if look is Look.DROP:
                 continue
@@ -253,11 +261,11 @@ async def _first_content(
             size += len(frame)
             if look in (Look.CONTENT, Look.FINISH) or size > MAX_HELD:
                 reader.committed = True
-                return Flow(answer, cutter, reader, held, frames[position + 1 :])
+                return Flow(answer, cutter, reader, held, frames[position + 1 :], lane)
     raise AttemptFailed(FailureClass.CUT_SHORT, "the stream ended before any content")
 
 
-def _cut(cutter: Frames, piece: bytes) -> list[bytes]:
+def _cut(cutter: Cutter, piece: bytes) -> list[bytes]:
     try:
         return cutter.feed(piece)
     except sse.FrameTooLong:
@@ -283,7 +291,7 @@ async def assemble(flow: Flow, *, chat: bool, between: float) -> Whole:
 
 async def _assemble(flow: Flow, timer: asyncio.Timeout, between: float, *, chat: bool) -> Whole:
     loop = asyncio.get_running_loop()
-    assembly = Assembly(chat=chat)
+    assembly = flow.lane.gathering() if flow.lane is not None else Assembly(chat=chat)
     reader = flow.reader
     reader.strip_usage = False
     try:
@@ -293,9 +301,10 @@ async def _assemble(flow: Flow, timer: asyncio.Timeout, between: float, *, chat:
         size = 0
         while True:
             for frame in frames:
-                if reader.look(frame) is Look.END:
-                    break
+                seen = reader.look(frame)
                 assembly.add(frame)
+                if seen is Look.END:
+                    break
             if reader.ended or not (piece := await _read_on(flow)):
                 break
             timer.reschedule(loop.time() + between)
@@ -304,13 +313,16 @@ async def _assemble(flow: Flow, timer: asyncio.Timeout, between: float, *, chat:
                 raise AttemptFailed(FailureClass.GARBAGE, f"the answer is larger than {MAX_ANSWER} bytes")
             frames = _cut(flow.cutter, piece)
         rest = flow.cutter.end()  # a last frame that ends in a CR waited for what might follow
-        if rest and sse.is_complete(rest) and reader.look(rest) is not Look.END:
+        if rest and sse.is_complete(rest):
+            reader.look(rest)
             assembly.add(rest)
     finally:
         flow.answer.abort()
     if not reader.finished:
         raise AttemptFailed(FailureClass.CUT_SHORT, "the answer ended without a finish reason")
-    return Whole(assembly.body(), reader.usage, timings=reader.timings, unsaid=reader.unsaid)
+    return Whole(
+        assembly.body(), reader.usage, timings=reader.timings, unsaid=reader.unsaid, native=flow.native
+    )
 
 
 async def _read_on(flow: Flow) -> bytes:

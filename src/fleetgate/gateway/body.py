@@ -15,11 +15,14 @@ import msgspec
 
 from fleetgate.errors import Refused, Source
 from fleetgate.estimate import estimate_tokens
-from fleetgate.gateway import demands
+from fleetgate.gateway import addresses, demands
 from fleetgate.gateway.likeness import Likeness, likeness
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
+
+    from fleetgate.gateway.media import Media
+    from fleetgate.gateway.native import Original
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
@@ -96,9 +99,12 @@ class Body:
         "_rest_size",
         "inputs",
         "likeness",
+        "may_hold_addresses",
+        "media",
         "names",
         "needs",
         "opening",
+        "original",
         "size",
         "tokens",
         "translated",
@@ -124,6 +130,12 @@ class Body:
         """of its top-level members, but for those that are set per attempt"""
         self.translated = False
         """it was made from another dialect"""
+        self.original: Original | None = None
+        """as its caller wrote it, where that is another dialect which upstreams may speak themselves"""
+        self.may_hold_addresses = False
+        """something in it may name what an engine would fetch"""
+        self.media: Media | None = None
+        """what became of that, once it was looked at; None: nothing stands in the way"""
         self._options = options
         self._budget: BodyBudget | None = budget
         self._file: Any = None
@@ -134,9 +146,11 @@ class Body:
             self._file.write(rest)
             self._rest = b""
 
-    def encode(self, model: str, *, stream: bool | None, cap: int | None = None) -> bytes:
+    def encode(
+        self, model: str, *, stream: bool | None, cap: int | None = None, rest: bytes | None = None
+    ) -> bytes:
         """The body for one attempt. `stream` None leaves the member out (embeddings); `cap` bounds an
-        answer whose length the caller left open."""
+        answer whose length the caller left open; `rest` stands in for the other members."""
         head = b'{"model":' + _encode(model)
         if cap is not None:
             head += b',"max_tokens":%d' % cap
@@ -144,17 +158,26 @@ class Body:
             head += b',"stream":true,"stream_options":' + _encode({**self._options, "include_usage": True})
         elif stream is False and self.wanted.stream_written:
             head += b',"stream":false'
-        rest = self._rest
-        if self._file is not None:
-            self._file.seek(0)
-            rest = self._file.read()
+        if rest is None:
+            rest = self.rest()
         return head + b"," + rest + b"}" if rest else head + b"}"
+
+    def rest(self) -> bytes:
+        """All members but those that are set per attempt, without the braces around them."""
+        if self._file is None:
+            return self._rest
+        self._file.seek(0)
+        return bytes(self._file.read())
 
     def close(self) -> None:
         budget, self._budget = self._budget, None
         if budget is not None:
             budget.give_back(self.size)
             self._rest = self.opening = b""
+            if self.original is not None:
+                self.original.close()
+            if self.media is not None:
+                self.media.close()
             if self._file is not None:
                 self._file.close()
 
@@ -229,6 +252,7 @@ def parse(raw: bytes, budget: BodyBudget, *, compare: bool = False, held: int | 
     body.names = frozenset(members)
     body.needs = demands.needs(members, rest)
     body.opening = demands.opening(members)
+    body.may_hold_addresses = addresses.suspected(members)
     if "input" in members:
         body.inputs = demands.inputs(members)
     return body

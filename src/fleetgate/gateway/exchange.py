@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from fleetgate import sse
 from fleetgate.dialects import openai
+from fleetgate.dialects.left_out import header as as_header
 from fleetgate.domain import Attempt, Capability, Entry, Principal, Usage
 from fleetgate.engines.rules import Deed
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
@@ -25,9 +26,10 @@ from fleetgate.gateway import body as bodies
 from fleetgate.gateway import relay, verdicts
 from fleetgate.gateway.attempt import Flow, Whole
 from fleetgate.gateway.downstream import Downstream
-from fleetgate.gateway.purse import NOTHING_OWED, Owed, Purse, either, refusal
+from fleetgate.gateway.prepare import Preparation
+from fleetgate.gateway.purse import NOTHING_OWED, Objection, Owed, Purse, either, refusal
 from fleetgate.gateway.recall import Question, Recall, recall
-from fleetgate.gateway.speech import LEFT_OUT, Plain, Speech, Translating, spoken_in_chat
+from fleetgate.gateway.speech import Plain, Speech, Translating, Untouched, spoken_in_chat
 from fleetgate.gateway.stall import Stall
 from fleetgate.gateway.tasks import task_of
 from fleetgate.gateway.walk import Errand, Walk
@@ -36,7 +38,7 @@ from fleetgate.routing.plan import plan_in_short
 if TYPE_CHECKING:
     from fleetgate.budgets.holds import Hold
     from fleetgate.cache.stored import Stored
-    from fleetgate.dialects.port import Dialect
+    from fleetgate.dialects.port import Dialect, Reader
     from fleetgate.gateway.downstream import Headers, Receive, Send
     from fleetgate.gateway.gateway import Gateway, Head
     from fleetgate.routing.plan import Route
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 WHITE_SPACE: Final = b" "
 PLAN: Final = b"x-fleetgate-plan"
 """header with what was predicted of the deployment that answers, and by which policy it was chosen"""
+LEFT_OUT: Final = b"x-fleetgate-left-out"
+"""header that names what had no place in the translated request, or was not taken by who answers"""
 NO_USAGE: Final = Usage()
 READ_ON: Final = 60.0
 """Seconds that a paid answer is read for nobody, where that is configured, …"""
@@ -96,6 +100,7 @@ class Exchange:
         self._body: bodies.Body | None = None
         self._body_size = 0
         self._walk: Walk | None = None
+        self._preparation: Preparation | None = None
         self._usage = NO_USAGE
         self._outcome = "ok"
         self._note = ""
@@ -118,10 +123,10 @@ class Exchange:
             body = await self._read_body()  # 1
             route = self._gateway.route_of(body.wanted.model, self._principal)  # 2
             self._watch(body, route)
-            if self._speech.preparing is not None:
-                await self._prepare(route, self._speech.preparing)
-                return
             await self._purse.admit(self._principal, route.role, body, self._capability)  # 3
+            if self._speech.preparing is not None:
+                await self._prepare(body, route, self._speech.preparing)
+                return
             if self._gateway.cache is not None and await self._recalled(body, route):  # 4
                 return
             walk = self._walk = self._begin_walk(body, route)
@@ -164,6 +169,8 @@ class Exchange:
         except BaseException:
             gateway.bodies.give_back(held)
             raise
+        if self._body.original is not None:
+            self._body.original.headers = self._head.of_dialect
         self._capability = self._speech.capability or self._capability
         return self._body
 
@@ -183,17 +190,22 @@ class Exchange:
 
     def _sign(self) -> bytes:
         """A sign of life in a stream: what is waited for, where that can be told."""
-        ticket = self._walk.ticket if self._walk is not None else None
+        waits = self._walk or self._preparation
+        ticket = waits.ticket if waits is not None else None
         return self._speech.sign(None if ticket is None else ticket.text(self._gateway.clock()))
 
-    async def _prepare(self, route: Route, answer: bytes) -> None:
-        """The caller only wants a model in memory, as Ollama's clients may: that is begun, and said."""
-        objection = self._gateway.permissions.objection(self._principal, route)
-        for one in (one for step in route.steps for one in step.candidates):
-            if one.loadable and (objection is None or objection(one) is None):
-                self._gateway.fleet.wants.keep(one, "a caller")
-                break
+    async def _prepare(self, body: bodies.Body, route: Route, answer: bytes) -> None:
+        """The caller only wants a model in memory, as Ollama's clients may: answered when it is there."""
+        asks = task_of(body, self._capability, self._principal.id, "", beginning=False)
+        self._preparation = Preparation(self._gateway, asks, self._objection(route))
+        await self._preparation.run(route)
         await self._down.whole(200, self._json_headers(), answer)
+
+    def _objection(self, route: Route) -> Objection | None:
+        """What the caller's key, its money and its words have against candidates."""
+        found = either(self._gateway.permissions.objection(self._principal, route), self._purse.objection)
+        original = self._body.original if self._body is not None else None
+        return found if original is None else either(found, original.objection)
 
     async def _recalled(self, body: bodies.Body, route: Route) -> bool:
         """Stage 4: whether the answer was there, or came with an equal request."""
@@ -227,16 +239,18 @@ class Exchange:
     def _begin_walk(self, body: bodies.Body, route: Route) -> Walk:
         gateway = self._gateway
         headers = gateway.upstream_headers(self._head, self._request_id)
-        objection = either(gateway.permissions.objection(self._principal, route), self._purse.objection)
         several = any(len(step.candidates) > 1 for step in route.steps)
         asks = task_of(body, self._capability, self._principal.id, self._head.conversation, beginning=several)
-        errand = Errand(asks, body, headers, self._began, self._purse, objection)
+        errand = Errand(asks, body, headers, self._began, self._purse, self._objection(route))
         return Walk(gateway, self, errand, self._relay)
 
     def _nobody(self, walk: Walk, route: Route) -> Refused:
         """Why there is no answer: the limit that stood against the last candidate, or what failed."""
         if walk.denied is not None:
             return refusal(walk.denied)
+        original = self._body.original if self._body is not None else None
+        if original is not None and original.refused is not None and walk.last_failure is None:
+            return original.refused
         if self._purse.only_local is not None and walk.last_failure is None:
             return refusal(self._purse.only_local)
         now, frees_in = self._gateway.clock(), self._purse.quota_frees_in
@@ -248,6 +262,8 @@ class Exchange:
         assert self._body is not None
         gateway, recalled = self._gateway, self._recall
         self._body.close()
+        if got.native:
+            self._untouched(got.reader)
         await self._down.begin(200, self._stream_headers())
         limits = gateway.settings.gateway
         self._stall = Stall(gateway.loop, limits.between_tokens, limits.slow_reader, self._late)
@@ -266,6 +282,8 @@ class Exchange:
         if got.unsaid:
             self._note = self._note or openai.UNSAID
         if isinstance(got, Whole):
+            if got.native:
+                self._untouched(None)
             self._usage = got.usage
             said = self._said(got.body)
             if self._recall is not None:
@@ -284,6 +302,15 @@ class Exchange:
         if self._stall is not None:
             self._stall.stop()
         await relay.close(got)
+
+    def _untouched(self, reader: Reader | None) -> None:
+        """The answer is in the caller's own dialect: it goes out as it came, and is not kept, because others
+        may ask the same in another one."""
+        assert self._body is not None
+        assert self._body.original is not None
+        self._speech = Untouched(self._speech, self._body.original.dialect, reader, self._request_id)
+        if self._recall is not None:
+            self._recall.forgo()
 
     def _keep(self, got: Whole | Flow) -> None:
         """The answer is complete: for equal requests, now and later."""
@@ -304,15 +331,16 @@ class Exchange:
         """True for answers that begin before the first keep-alive; `pending` after it."""
         deployment = attempts = b"pending"
         plan: Headers = []
+        left_out = [*self._speech.left_out]
         walk = self._walk
         if walk is not None and walk.first_content is not None and walk.deployment is not None:
             attempts = b"%d" % walk.dispatched
             deployment = walk.deployment.id.encode("ascii", "replace")
             if walk.lease is not None and walk.step is not None:
                 plan = [(PLAN, plan_in_short(walk.step, walk.lease.forecast))]
-            left_out = [one.member for one in walk.changes if one.deed is not Deed.RENAME]
-            if left_out:
-                plan.append((LEFT_OUT, ", ".join(left_out).encode("ascii", "replace")))
+            left_out += [one.member for one in walk.changes if one.deed is not Deed.RENAME]
+        if left_out:
+            plan.append((LEFT_OUT, as_header(left_out)))
         recalled = self._recall
         if recalled is not None and recalled.found is not None:
             attempts, deployment = b"0", recalled.found.deployment.encode("ascii", "replace")
@@ -458,7 +486,7 @@ class Exchange:
 
     def _let_go(self) -> None:
         """Open the rings of references, so that nothing is left to the garbage collector."""
-        self._walk = self._stall = self._task = self._recall = self._telling = self._reading_on = None
+        self._walk = self._preparation = self._stall = self._task = self._recall = self._telling = self._reading_on = None
         self._purse.let_go()
         self._down.let_go()
 

@@ -61,6 +61,8 @@ class Head:
     """what the caller says about answers that were given before"""
     conversation: str = ""
     """names the conversation; used for nothing but to find who answered it before"""
+    of_dialect: tuple[tuple[str, str], ...] = ()
+    """headers that belong to the caller's dialect, for upstreams that speak it"""
 
 
 def conversation_headers(further: Iterable[str] = ()) -> tuple[bytes, ...]:

@@ -1,21 +1,25 @@
-"""How an upstream is spoken with that does not speak OpenAI's dialect: one adapter for each attempt.
+"""How an upstream is spoken with: one adapter for each attempt that is not OpenAI's dialect all along.
 
-It turns the request as the last thing before it is sent, and the answer before anything else looks at it, so
-that everything between knows one form only. Callers of the same dialect are translated twice: passing their
-bytes is not done yet.
+Where the caller's dialect is the upstream's too, the request passes as it was written, and so does the
+answer (`Passing`). Else the request is turned as the last thing before it is sent, and the answer before
+anything else looks at it, so that everything between knows one form only.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Protocol
 
 import msgspec
 
 from fleetgate import sse
+from fleetgate.dialects import openai
 from fleetgate.dialects.anthropic.upstream.answer import completion
 from fleetgate.dialects.anthropic.upstream.request import outbound
 from fleetgate.dialects.anthropic.upstream.stream import Chunks
 from fleetgate.dialects.anthropic.upstream.table import most_tokens
+from fleetgate.dialects.assemble import Assembly
+from fleetgate.engines.anthropic import VERSION
 from fleetgate.engines.rules import Deed
 from fleetgate.engines.terms import Change
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
@@ -23,56 +27,140 @@ from fleetgate.errors import AttemptFailed, FailureClass, Refused
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fleetgate.live import Deployment
+    from fleetgate.dialects.port import Cutter, Gathering, Reader
+    from fleetgate.domain import Timings, Usage
+    from fleetgate.gateway.attempt import Ask
+    from fleetgate.gateway.native import Original
+    from fleetgate.live import Way
+    from fleetgate.upstream.port import Target
 
+ANTHROPIC: Final = "anthropic"
 _WHY: Final = "its dialect has no such thing"
 _decode: Final = msgspec.json.Decoder(dict).decode
 _encode: Final = msgspec.json.encode
 
 
-class Frames(Protocol):
-    """Cuts the pieces of a stream into frames of the form between."""
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One attempt's request, as it goes out."""
 
-    def feed(self, piece: bytes) -> list[bytes]: ...
-
-    def end(self) -> bytes:
-        """what is left when the body has ended; it may be a whole frame without its blank line"""
-        ...
+    body: bytes
+    changes: tuple[Change, ...] = ()
+    """what the upstream does not take as it was written"""
 
 
 class Lane(Protocol):
-    """One attempt's way to another dialect and back."""
+    """One attempt's way to an upstream and back, where that is not OpenAI's dialect all along."""
 
-    def request(self, body: bytes) -> tuple[bytes, tuple[Change, ...]]:
-        """the body as it is sent, and what had no place in it; raises AttemptFailed"""
+    native: bool
+    """the caller's own dialect is spoken: what comes back is what the caller gets"""
+    path: str | None
+    """None: that of the kind, for this kind of work"""
+    target: Target | None
+    """None: the engine's own"""
+    headers: tuple[tuple[str, str], ...]
+    """they win over others of the same name"""
+
+    def request(self, body: bytes) -> Sent:
+        """the body as it is sent, of that in the form between; raises AttemptFailed"""
         ...
 
     def whole(self, body: bytes) -> bytes:
-        """a whole answer in the form between; raises AttemptFailed"""
+        """a whole answer as it goes on; raises AttemptFailed"""
         ...
 
-    def frames(self) -> Frames:
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
+        """of what `whole` gave: usage, what the engine measured, and whether its bound ended it before
+        anything was said; raises AttemptFailed"""
+        ...
+
+    def frames(self) -> Cutter:
         """for a streamed answer"""
         ...
 
+    def reader(self, choices: int) -> Reader:
+        """for these frames"""
+        ...
 
-def lane_to(deployment: Deployment, wall: Callable[[], float]) -> Lane | None:
-    """None: it speaks OpenAI's dialect, and bytes pass."""
-    if deployment.engine.kind.speaks == "openai":
+    def gathering(self) -> Gathering:
+        """for these frames"""
+        ...
+
+
+def lane_to(ask: Ask, wall: Callable[[], float]) -> Lane | None:
+    """None: OpenAI's dialect is spoken on both sides, and bytes pass."""
+    engine, original = ask.deployment.engine, ask.body.original
+    if original is not None:
+        way = engine.ways.get(original.dialect.name)
+        if way is not None:
+            return Passing(ask, original, way)
+        if original.refused is not None:
+            raise AttemptFailed(FailureClass.ABSENT_FEATURE, original.refused.message, status=400)
+    if engine.kind.speaks == "openai":
         return None
-    return Messages(deployment.model.id, int(wall()))
+    return Messages(ask.deployment.model.id, int(wall()))
+
+
+class Passing:
+    """The caller's dialect is the upstream's: what was written passes, and so does the answer."""
+
+    __slots__ = ("_ask", "_original", "_way", "headers", "path", "target")
+
+    native = True
+
+    def __init__(self, ask: Ask, original: Original, way: Way) -> None:
+        self._ask = ask
+        self._original = original
+        self._way = way
+        self.path: str | None = way.path
+        self.target = way.target
+        self.headers = headers_of(original)
+
+    def request(self, body: bytes) -> Sent:  # noqa: ARG002  (the form between is not what is sent)
+        ask = self._ask
+        return Sent(
+            *self._original.encode(ask.deployment, stream=ask.streamed, cap=ask.cap, signed=self._way.signed)
+        )
+
+    def whole(self, body: bytes) -> bytes:
+        return body
+
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
+        usage, unsaid = self._original.dialect.read_whole(body)
+        return usage, None, unsaid
+
+    def frames(self) -> Cutter:
+        return self._original.dialect.cutter()
+
+    def reader(self, choices: int) -> Reader:  # noqa: ARG002  (these dialects have one answer)
+        return self._original.dialect.reader()
+
+    def gathering(self) -> Gathering:
+        return self._original.dialect.gathering()
+
+
+def headers_of(original: Original) -> tuple[tuple[str, str], ...]:
+    """What names the version of the dialect: the caller's word for it, else ours."""
+    if original.dialect.name != ANTHROPIC:
+        return original.headers
+    return tuple({"anthropic-version": VERSION, **dict(original.headers)}.items())
 
 
 class Messages:
     """Anthropic's dialect. `created`: Unix time, which its answers do not say."""
 
-    __slots__ = ("_created", "_model")
+    __slots__ = ("_created", "_model", "headers", "path", "target")
+
+    native = False
 
     def __init__(self, model: str, created: int) -> None:
+        self.path: str | None = None
+        self.target: Target | None = None
+        self.headers: tuple[tuple[str, str], ...] = ()
         self._model = model
         self._created = created
 
-    def request(self, body: bytes) -> tuple[bytes, tuple[Change, ...]]:
+    def request(self, body: bytes) -> Sent:
         most = most_tokens(self._model)
         try:
             found = outbound(_decode(body), most=most)
@@ -86,7 +174,7 @@ class Messages:
         if members["max_tokens"] > most:
             members["max_tokens"] = most
             changes.append(Change("max_tokens", Deed.CLAMP, "the model's answers are no longer", str(most)))
-        return _encode(members), tuple(changes)
+        return Sent(_encode(members), tuple(changes))
 
     def whole(self, body: bytes) -> bytes:
         try:
@@ -95,8 +183,18 @@ class Messages:
             raise AttemptFailed(FailureClass.GARBAGE, f"the answer is not JSON: {error}") from None
         return _encode(completion(message, self._created))
 
-    def frames(self) -> Frames:
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
+        usage, timings = openai.read_whole(body)
+        return usage, timings, openai.is_unsaid(body)
+
+    def frames(self) -> Cutter:
         return _Events(Chunks(self._created))
+
+    def reader(self, choices: int) -> Reader:
+        return openai.Stream(strip_usage=True, choices=choices)
+
+    def gathering(self) -> Gathering:
+        return Assembly(chat=True)
 
 
 class _Events:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleetgate.cache.owner import Cache
-    from fleetgate.dialects.openai import Stream
+    from fleetgate.dialects.port import Reader
     from fleetgate.gateway.attempt import Whole
     from fleetgate.gateway.body import Body
     from fleetgate.gateway.gateway import Gateway, Head
@@ -188,7 +188,7 @@ class Recall:
             self._recorder = Recorder(self._cache, settings.largest if settings is not None else 0)
         return self._recorder
 
-    def keep_stream(self, reader: Stream, deployment: Deployment) -> None:
+    def keep_stream(self, reader: Reader, deployment: Deployment) -> None:
         """A stream has come to its end mark."""
         recorder = self._recorder
         if recorder is None or self.ttl <= 0:

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import sse
-from fleetgate.dialects.openai import Look, Stream
+from fleetgate.dialects.openai import Look
 from fleetgate.errors import AttemptFailed, FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from fleetgate.dialects.port import Reader
     from fleetgate.gateway.attempt import Flow
     from fleetgate.gateway.downstream import Downstream
     from fleetgate.gateway.recall import Recorder
@@ -90,7 +91,7 @@ async def relay(
 
 
 def _sift(
-    reader: Stream, frames: list[bytes], out: list[bytes], recorder: Recorder | None, *, usage_wanted: bool
+    reader: Reader, frames: list[bytes], out: list[bytes], recorder: Recorder | None, *, usage_wanted: bool
 ) -> bool:
     """Look at new frames and add what goes out to `out`. True when one was more than a comment."""
     moved = False

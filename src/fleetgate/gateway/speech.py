@@ -12,24 +12,23 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from fleetgate import sse
-from fleetgate.dialects import openai
+from fleetgate.dialects import events, openai
 from fleetgate.dialects.responses import IN_CHAT, looks_like_responses
+from fleetgate.domain import Capability
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 from fleetgate.gateway import body as bodies
 from fleetgate.gateway.downstream import STREAM_HEADERS
+from fleetgate.gateway.native import Original
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fleetgate.dialects.openai import ErrorForm
-    from fleetgate.dialects.port import Answering, Dialect
-    from fleetgate.domain import Capability
+    from fleetgate.dialects.port import Answering, Dialect, Native, Reader
     from fleetgate.gateway.body import Body, BodyBudget
     from fleetgate.gateway.downstream import Headers
 
 JSON: Final = b"application/json"
-LEFT_OUT: Final = b"x-fleetgate-left-out"
-"""header that names what had no place in the translated request"""
 KEEP_ALIVE: Final = sse.comment("keep-alive")
 _decode: Final = msgspec.json.Decoder().decode
 
@@ -41,6 +40,8 @@ class Speech(Protocol):
     """another kind of work than that of the route"""
     preparing: bytes | None
     """the answer to a request that only wants the model in memory"""
+    left_out: tuple[str, ...]
+    """what had no place in the form between, by name"""
 
     def read(self, raw: bytes, budget: BodyBudget, *, compare: bool) -> Body:
         """the request in the form between; raises Refused"""
@@ -91,6 +92,7 @@ class Plain:
 
     capability: Capability | None = None
     preparing: bytes | None = None
+    left_out: tuple[str, ...] = ()
 
     def __init__(self, request_id: str) -> None:
         self._request_id = request_id
@@ -133,10 +135,11 @@ class Translating:
         "_answering",
         "_begun",
         "_dialect",
-        "_left_out",
         "_memory",
         "_request_id",
         "capability",
+        "left_out",
+        "opened",
         "preparing",
     )
 
@@ -144,20 +147,33 @@ class Translating:
         self._dialect = dialect
         self._request_id = request_id
         self._memory: Any = None
-        self._left_out: tuple[str, ...] = ()
+        self.left_out: tuple[str, ...] = ()
         self._answering: Answering | None = None
         self._begun = False
+        self.opened = False
+        """signs of life have opened the answer"""
         self.capability: Capability | None = None
         self.preparing: bytes | None = None
 
     def read(self, raw: bytes, budget: BodyBudget, *, compare: bool) -> Body:
-        translated = self._dialect.request(bodies.json_object(raw))
-        self._memory, self._left_out = translated.memory, translated.left_out
+        value = bodies.json_object(raw)
+        native = self._dialect.native
+        try:
+            translated = self._dialect.request(value)
+        except Refused as refused:
+            if native is None or not native.passes(refused):
+                raise
+            body = bodies.parse(_untranslated(value, native), budget, compare=False, held=len(raw))
+            body.original = Original(native, raw, refused)
+            return body
+        self._memory, self.left_out = translated.memory, translated.left_out
         self.capability = translated.capability
         if translated.preparing is not None:
             self.preparing = msgspec.json.encode(translated.preparing)
         body = bodies.parse(msgspec.json.encode(translated.members), budget, compare=compare, held=len(raw))
         body.translated = True
+        if native is not None and self.capability in (None, Capability.CHAT):
+            body.original = Original(native, raw)
         return body
 
     def usage_wanted(self, body: Body) -> bool:  # noqa: ARG002  (every other dialect ends with its usage)
@@ -165,17 +181,17 @@ class Translating:
 
     def stream_headers(self) -> Headers:
         headers = [(name, text) for name, text in STREAM_HEADERS if name != b"content-type"]
-        return [(b"content-type", self._dialect.stream_type), *headers, *self._told()]
+        return [(b"content-type", self._dialect.stream_type), *headers]
 
     def json_headers(self) -> Headers:
-        return [(b"content-type", JSON), *self._told()]
-
-    def _told(self) -> Headers:
-        return [(LEFT_OUT, ", ".join(self._left_out).encode("ascii", "replace"))] if self._left_out else []
+        return [(b"content-type", JSON)]
 
     def sign(self, text: str | None) -> bytes:
         sign = self._answer().alive()
-        return sse.comment(text) if text is not None and sign.startswith(b":") else sign
+        if not sign.startswith(b":"):
+            self.opened = True
+            return sign
+        return sign if text is None else sse.comment(text)
 
     def whole(self, answer: bytes) -> bytes:
         """Raises AttemptFailed (garbage) where it cannot be said in this dialect."""
@@ -207,3 +223,63 @@ class Translating:
 
     def error_frame(self, refused: Refused) -> bytes:
         return self._answer().fail(refused)
+
+
+class Untouched:
+    """An answer in the caller's own dialect, as the upstream gave it."""
+
+    __slots__ = ("_inner", "_native", "_openings", "_reader", "_request_id")
+
+    capability: Capability | None = None
+    preparing: bytes | None = None
+    left_out: tuple[str, ...] = ()
+
+    def __init__(self, inner: Speech, native: Native, reader: Reader | None, request_id: str) -> None:
+        """`reader`: of a streamed answer."""
+        self._inner = inner
+        self._native = native
+        self._reader = reader
+        self._request_id = request_id
+        opened = isinstance(inner, Translating) and inner.opened
+        self._openings = native.openings if opened else frozenset()
+
+    def read(self, raw: bytes, budget: BodyBudget, *, compare: bool) -> Body:
+        return self._inner.read(raw, budget, compare=compare)
+
+    def usage_wanted(self, body: Body) -> bool:  # noqa: ARG002  (usage never stands alone)
+        return True
+
+    def stream_headers(self) -> Headers:
+        return self._inner.stream_headers()
+
+    def json_headers(self) -> Headers:
+        return self._inner.json_headers()
+
+    def sign(self, text: str | None) -> bytes:
+        return self._inner.sign(text)
+
+    def whole(self, answer: bytes) -> bytes:
+        return answer
+
+    def frames(self, frames: Sequence[bytes]) -> bytes:
+        if self._openings:
+            frames = [one for one in frames if events.name_of(one) not in self._openings]
+        return b"".join(frames)
+
+    def end(self) -> bytes:
+        return self._reader.end_mark if self._reader is not None else b""
+
+    def error_form(self, refused: Refused) -> ErrorForm:
+        return self._inner.error_form(refused)
+
+    def error_frame(self, refused: Refused) -> bytes:
+        return self._native.fail(refused, self._request_id)
+
+
+def _untranslated(value: Mapping[str, Any], native: Native) -> bytes:
+    """A request that only passes, as far as the gateway itself needs to know it: who is asked, how, how long
+    it is and how long its answer may be."""
+    known = {"model": value.get("model"), "stream": value.get("stream") or False}
+    if isinstance(value.get(native.length), int):
+        known["max_tokens"] = value[native.length]
+    return msgspec.json.encode(known | {"messages": value.get("messages") or value.get("input") or []})

@@ -38,6 +38,9 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _ONCE: Final = frozenset({b"host", b"content-length", b"authorization", b"content-type"})
 LONGEST_END_USER: Final = 200
 LONGEST_CONVERSATION: Final = 200
+LONGEST_OF_DIALECT: Final = 2_000
+_OF_DIALECTS: Final = (b"anthropic-version", b"anthropic-beta")
+"""headers that say in which version of a dialect the body is written"""
 _DOWN: Final = frozenset({"keys_unavailable", "identity_unavailable"})
 
 
@@ -288,6 +291,11 @@ def read_head(call: Call, instance: str, conversations: tuple[bytes, ...] = ()) 
         trace=trace if 0 < len(trace) <= 64 else None,
         cache_control=headers.get(b"cache-control", b""),
         conversation=conversation.decode("latin-1"),
+        of_dialect=tuple(
+            (name.decode(), headers[name].decode("latin-1")[:LONGEST_OF_DIALECT])
+            for name in _OF_DIALECTS
+            if name in headers
+        ),
     )
 
 

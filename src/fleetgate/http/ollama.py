@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from typing import TYPE_CHECKING
 
 from fleetgate import __version__
+from fleetgate.dialects.ollama.answer import date
 from fleetgate.dialects.ollama.catalogue import Listed, Resident, ps, show, tags, version
 from fleetgate.dialects.ollama.dialect import dialects
 from fleetgate.dialects.ollama.names import untagged
@@ -18,6 +20,7 @@ from fleetgate.http.table import Access, Row
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fleetgate.gateway.gateway import Gateway
     from fleetgate.http.call import Call
     from fleetgate.live import Deployment
     from fleetgate.routing.plan import Route
@@ -39,7 +42,7 @@ def rows(wall: Callable[[], float]) -> Iterator[Row]:
     dialect = spoken["/api/chat"]
     reading = (
         ("GET", "/api/tags", listed, "The names that can be asked for, as Ollama lists models."),
-        ("GET", "/api/ps", resident, "The models that are in memory somewhere."),
+        ("GET", "/api/ps", resident, "The names whose models are in memory somewhere."),
         ("POST", "/api/show", shown, "One of the names, with what is known about it."),
         ("GET", "/api/version", told, "The version of Ollama whose dialect is spoken."),
     )
@@ -59,13 +62,17 @@ async def listed(call: Call) -> None:
 
 
 async def resident(call: Call) -> None:
-    names, permissions = call.gateway.names, call.gateway.permissions
+    """The names that `listed` gives, as far as somebody who may answer under them has its model in memory."""
+    gateway = call.gateway
     found = []
-    for one in call.gateway.fleet.deployments.values():
-        route = names.resolve(one.model.name) if one.resident else None
-        if route is not None and permissions.may_ask(call.principal, route):
-            found.append(_resident(one))
-    await call.json(ps(found, call.gateway.instance))
+    for route in gateway.routes_listed(call.principal):
+        objection = gateway.permissions.objection(call.principal, route)
+        candidates = (one for step in route.steps for one in step.candidates)
+        there = (one for one in candidates if one.resident and (objection is None or objection(one) is None))
+        first = next(there, None)
+        if first is not None:
+            found.append(_resident(route.name, first, gateway))
+    await call.json(ps(found, gateway.instance))
 
 
 async def shown(call: Call) -> None:
@@ -103,10 +110,12 @@ def _facts(name: str, one: Deployment) -> Listed:
     )
 
 
-def _resident(one: Deployment) -> Resident:
-    vram = None
+def _resident(name: str, one: Deployment, gateway: Gateway) -> Resident:
+    vram = leaves = None
     if one.footprint is not None and one.vram_fraction is not None:
         vram = round(one.footprint * one.vram_fraction)
+    if one.expires is not None and math.isfinite(one.expires):
+        leaves = date(gateway.wall() + one.expires - gateway.clock())
     return Resident(
-        _facts(one.model.name, one), size=one.footprint, size_vram=vram, context_length=one.context
+        _facts(name, one), size=one.footprint, size_vram=vram, expires_at=leaves, context_length=one.context
     )

@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from fleetgate.config.schema import ModelEntry, Provider
 
 IDS: Final[Mapping[str, str]] = MappingProxyType(
-    {name: name for name in providers.PROVIDERS} | {"gemini": "google", "xai": "x-ai"}
+    {name: name for name in providers.PROVIDERS}
+    | {"gemini": "google", "xai": "x-ai", "bedrock": "aws", "moonshot": "moonshotai"}
 )
 """our names of providers -> those of the data"""
 ANYBODY: Final = "openai"

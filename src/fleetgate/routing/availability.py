@@ -55,6 +55,11 @@ class Reason(Enum):
     )
     REMOVED = ("removed", Kind.HARD, "the engine does not have the model (any more)")
     NOT_CAPABLE = ("not_capable", Kind.HARD, "it cannot do what the request asks for")
+    OTHER_DIALECT = (
+        "other_dialect",
+        Kind.HARD,
+        "the request can only be passed on as it is, and this one does not speak its dialect",
+    )
     OTHER_SPACE = ("other_space", Kind.HARD, "its embeddings are not proven to be of the same space")
     NOT_LOCAL = ("not_local", Kind.HARD, "only own machines are allowed here")
     NOT_ALLOWED = ("not_allowed", Kind.HARD, "the key may not use it")

@@ -78,12 +78,22 @@ def forbidden(address: str) -> str | None:
     return None
 
 
+class AddressRefused(AttemptFailed):
+    """All that a host leads to are addresses that nobody connects to."""
+
+
 class Dialler:
     """Opens connections to targets, and remembers which host of each worked last."""
 
-    def __init__(self, resolve: Callable[[str, int], Sequence[Address]] | None = None) -> None:
-        """`resolve` stands in for the system's resolver; it runs in a thread and may block."""
+    def __init__(
+        self,
+        resolve: Callable[[str, int], Sequence[Address]] | None = None,
+        refused: Callable[[str], str | None] = forbidden,
+    ) -> None:
+        """`resolve` stands in for the system's resolver; it runs in a thread and may block. `refused` says
+        why an address is never connected to."""
         self._resolve = resolve or _ask_system
+        self._refused = refused
         self._threads: ThreadPoolExecutor | None = None
         self._asked: dict[tuple[str, int], asyncio.Future[Sequence[Address]]] = {}
         self._last: dict[tuple[tuple[str, ...], int], str] = {}
@@ -191,14 +201,14 @@ class Dialler:
                 raise AttemptFailed(
                     FailureClass.UNSENT_UNREACHABLE, f"{where}: name not found ({_words(error)})"
                 ) from error
-        allowed = [entry for entry in found if forbidden(entry[4][0]) is None]
-        if not allowed:
-            refused = ", ".join(f"{entry[4][0]} is {forbidden(entry[4][0])}" for entry in found)
-            raise AttemptFailed(
-                FailureClass.UNSENT_UNREACHABLE,
-                f"{where}: address not allowed ({refused})" if refused else f"{where}: name without address",
-            )
-        return allowed
+        why = {entry[4][0]: self._refused(entry[4][0]) for entry in found}
+        allowed = [entry for entry in found if why[entry[4][0]] is None]
+        if allowed:
+            return allowed
+        if not why:
+            raise AttemptFailed(FailureClass.UNSENT_UNREACHABLE, f"{where}: name without address")
+        refused = ", ".join(f"{address} is {reason}" for address, reason in why.items())
+        raise AddressRefused(FailureClass.UNSENT_UNREACHABLE, f"{where}: address not allowed ({refused})")
 
     async def _look_up(self, host: str, port: int) -> Sequence[Address]:
         key = (host, port)

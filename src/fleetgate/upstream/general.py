@@ -28,10 +28,11 @@ from fleetgate.upstream.port import MAX_HEAD
 from fleetgate.upstream.wire import check_request
 
 if TYPE_CHECKING:
+    from aiohttp.abc import AbstractStreamWriter
     from aiohttp.http_parser import RawResponseMessage
     from aiohttp.tracing import Trace
 
-    from fleetgate.upstream.port import Target, UpstreamRequest
+    from fleetgate.upstream.port import Pieces, Target, UpstreamRequest
 
 _BUFFER: Final = 64 * 1024
 """bytes of a body that aiohttp keeps before it pauses the connection (at twice this)"""
@@ -47,7 +48,9 @@ class GeneralTransport:
     """Exchanges over aiohttp. One per event loop."""
 
     def __init__(self, dialler: Dialler | None = None) -> None:
+        """`dialler`: one that others use too, and whoever made it closes it."""
         self._dialler = dialler or Dialler()
+        self._lent = dialler is not None
         self._sessions: dict[Target, aiohttp.ClientSession] = {}
 
     async def open(self, request: UpstreamRequest) -> GeneralAnswer:
@@ -62,8 +65,7 @@ class GeneralTransport:
             request.method,
             URL(f"{scheme}://{target.authority}{request.path}", encoded=True),
             headers=headers,
-            # aiohttp writes bytes in one piece and complains above 1 MiB; a file it writes in steps.
-            data=io.BytesIO(request.body) if len(request.body) > _BUFFER else request.body or None,
+            data=_data(request.body),
             allow_redirects=False,
             middlewares=(passage,),
         )
@@ -74,7 +76,8 @@ class GeneralTransport:
         self._sessions.clear()
         for session in sessions:
             await session.close()
-        self._dialler.close()
+        if not self._lent:
+            self._dialler.close()
 
     def _session(self, target: Target) -> aiohttp.ClientSession:
         session = self._sessions.get(target)
@@ -93,6 +96,43 @@ class GeneralTransport:
                 max_headers=_MAX_HEADERS,
             )
         return session
+
+
+def _data(body: bytes | Pieces) -> bytes | io.BytesIO | _Payload | None:
+    """aiohttp writes bytes in one piece and complains above 1 MiB; a file it writes in steps."""
+    if not isinstance(body, bytes):
+        return _Payload(body)
+    return io.BytesIO(body) if len(body) > _BUFFER else body or None
+
+
+class _Payload(aiohttp.Payload):
+    """A body in pieces, as aiohttp takes it."""
+
+    _autoclose = True  # whoever made the pieces closes what they are read from
+
+    def __init__(self, pieces: Pieces) -> None:
+        super().__init__(pieces)
+        self._size = len(pieces)
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        raise NotImplementedError  # only for those who look into a body
+
+    async def write(self, writer: AbstractStreamWriter) -> None:
+        left = len(self._value)
+        for piece in self._value:
+            left -= len(piece)
+            if left < 0:
+                break
+            await writer.write(piece)  # waits while the connection takes nothing
+        if left:
+            raise OSError("the body is not as long as was said")
+
+    async def write_with_length(
+        self,
+        writer: AbstractStreamWriter,
+        content_length: int | None,  # noqa: ARG002  (its own)
+    ) -> None:
+        await self.write(writer)
 
 
 class GeneralAnswer:

@@ -24,7 +24,9 @@ from fleetgate.upstream.port import MAX_HEAD
 from fleetgate.upstream.wire import check_line, check_name
 
 if TYPE_CHECKING:
-    from fleetgate.upstream.port import Target, UpstreamRequest
+    from collections.abc import Iterator
+
+    from fleetgate.upstream.port import Pieces, Target, UpstreamRequest
 
 _PAUSE: Final = 64 * 1024
 """Bytes of unread body at which the wire stops reading. A loop hands over at most 256 KiB at a time,
@@ -32,6 +34,9 @@ so a stream holds at most 320 KiB here."""
 
 _JOIN: Final = 64 * 1024
 """a request body up to this size is copied behind its head to make one write of it"""
+
+_AT_ONCE: Final = 256 * 1024
+"""bytes of a body in pieces that are written before others have their turn"""
 
 _REMEMBERED: Final = 512
 """header names and request lines whose check is remembered"""
@@ -43,7 +48,9 @@ class LeanTransport:
     """Exchanges over plain TCP. One per event loop; refuses targets with TLS."""
 
     def __init__(self, dialler: Dialler | None = None) -> None:
+        """`dialler`: one that others use too, and whoever made it closes it."""
         self._dialler = dialler or Dialler()
+        self._lent = dialler is not None
         self._pools: dict[Target, _Pool] = {}
         self._names: dict[str, str] = {}
 
@@ -67,7 +74,8 @@ class LeanTransport:
         self._pools.clear()
         for pool in pools:
             pool.close()
-        self._dialler.close()
+        if not self._lent:
+            self._dialler.close()
 
     def _head(self, request: UpstreamRequest, pool: _Pool) -> bytes:
         method = request.method
@@ -163,7 +171,7 @@ class LeanAnswer:
         self._pieces.clear()
         wire.fail(FailureClass.CUT_SHORT, "aborted")
 
-    async def exchange(self, method: str, head: bytes, body: bytes) -> None:
+    async def exchange(self, method: str, head: bytes, body: bytes | Pieces) -> None:
         """Send the request and wait for the head of the answer."""
         wire = self._wire
         assert wire is not None
@@ -298,12 +306,15 @@ class _Wire(asyncio.Protocol):
         "_answered",
         "_bodiless",
         "_complete",
+        "_full",
         "_keep",
+        "_left",
         "_parser",
         "_paused",
         "_pool",
         "_quiet",
         "_refused",
+        "_rest",
         "idle_since",
         "loop",
         "transport",
@@ -318,6 +329,12 @@ class _Wire(asyncio.Protocol):
         self._answer: LeanAnswer | None = None
         self._parser: httptools.HttpResponseParser | None = None
         self._paused = False
+        self._full = False
+        """the connection takes nothing at the moment"""
+        self._rest: Iterator[bytes] | None = None
+        """pieces of the request that are still to be written"""
+        self._left = 0
+        """bytes of them"""
 
     # --- for the answer -------------------------------------------------------------------------
 
@@ -334,11 +351,36 @@ class _Wire(asyncio.Protocol):
         if self._parser is None:
             self._parser = httptools.HttpResponseParser(self)
 
-    def send(self, head: bytes, body: bytes) -> None:
-        if len(body) <= _JOIN:
+    def send(self, head: bytes, body: bytes | Pieces) -> None:
+        if not isinstance(body, bytes):
+            self._rest, self._left = iter(body), len(body)
+            self.transport.write(head)
+            self._pump()
+        elif len(body) <= _JOIN:
             self.transport.write(head + body)
         else:
             self.transport.writelines((head, body))
+
+    def _pump(self) -> None:
+        """Write on, while the connection takes it, and not for too long at once."""
+        written = 0
+        while self._rest is not None and not self._full and not self.transport.is_closing():
+            if written >= _AT_ONCE:
+                self.loop.call_soon(self._pump)
+                return
+            try:
+                piece = next(self._rest, None)
+            except OSError as error:
+                self.fail(FailureClass.CUT_SHORT, f"the body cannot be read: {error}")
+                return
+            self._left -= len(piece) if piece is not None else 0
+            if self._left < 0 or (piece is None and self._left):
+                self.fail(FailureClass.CUT_SHORT, "the body is not as long as was said")
+            elif piece is None:
+                self._rest = None
+            else:
+                written += len(piece)
+                self.transport.write(piece)
 
     def resume(self) -> None:
         if self._paused:
@@ -348,7 +390,7 @@ class _Wire(asyncio.Protocol):
     def fail(self, failure: FailureClass, text: str) -> None:
         """End the exchange badly, and the wire with it."""
         answer = self._answer
-        self._answer = None
+        self._answer = self._rest = None
         self.transport.abort()
         if answer is not None:
             answer.finish(AttemptFailed(failure, text))
@@ -359,6 +401,13 @@ class _Wire(asyncio.Protocol):
         self.transport = cast("asyncio.Transport", transport)  # uvloop's do not inherit from it
         sock = transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def pause_writing(self) -> None:
+        self._full = True
+
+    def resume_writing(self) -> None:
+        self._full = False
+        self._pump()
 
     def data_received(self, data: bytes) -> None:
         answer = self._answer
@@ -451,7 +500,9 @@ class _Wire(asyncio.Protocol):
         """The answer is complete: give the wire back before its reader runs."""
         self._answer = None
         transport = self.transport
-        if self._keep and not transport.is_closing() and not transport.get_write_buffer_size():
+        sent = self._rest is None and not transport.get_write_buffer_size()
+        self._rest = None
+        if self._keep and sent and not transport.is_closing():
             self.resume()
             self._pool.put(self)
         else:

@@ -10,6 +10,9 @@ Rules of the port
 - Every error is an `AttemptFailed` of one of: unsent_refused, unsent_unreachable, tls_failed (all
   three: no request byte left), stale_connection (a *reused* connection ended before any response
   byte), cut_short (reset or early end on a fresh one, or inside the answer), garbage (not HTTP).
+- A body in pieces is read as the upstream takes it: little of it is held. Pieces that cannot be read, or
+  are not as long as was said, end the exchange as cut_short. What an upstream answers before it has taken
+  everything counts, and the connection is not used again.
 - Cancelling `open` or `read`, or calling `abort`, closes the socket at once.
 """
 
@@ -19,7 +22,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 MAX_HEAD = 64 * 1024
 """Bytes of an answer's status line and headers; more is garbage."""
@@ -48,6 +51,19 @@ class Target:
         return host if self.port == (443 if self.tls else 80) else f"{host}:{self.port}"
 
 
+class Pieces(Protocol):
+    """A body of known length that is not held in memory: whoever asks for its pieces gets them from the
+    beginning, as often as it is sent."""
+
+    def __len__(self) -> int:
+        """bytes of all pieces"""
+        ...
+
+    def __iter__(self) -> Iterator[bytes]:
+        """pieces of a moderate size, read when they are asked for. Raises OSError where that fails"""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class UpstreamRequest:
     """`path` is absolute and includes the query; `body` is sent with its length."""
@@ -56,7 +72,7 @@ class UpstreamRequest:
     method: str
     path: str
     headers: Sequence[tuple[str, str]] = ()
-    body: bytes = b""
+    body: bytes | Pieces = b""
     fresh: bool = False
     """do not use a pooled connection"""
 

@@ -43,6 +43,7 @@ class Transports:
     async def close(self) -> None:
         await self.general.close()
         await self.lean.close()
+        self.dialler.close()
 
 
 class _Auto:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetgate.dialects.anthropic.members import malformed, object_in, objects, text_in, untranslatable
+from fleetgate.dialects.anthropic.members import malformed, object_in, objects, rest, text_in, untranslatable
 
 if TYPE_CHECKING:
-    from fleetgate.dialects.anthropic.members import LeftOut
+    from fleetgate.dialects.left_out import LeftOut
 
 JOINT: Final = "\n"
 """between texts that become one, as engines join the parts of a message themselves"""
@@ -26,19 +26,19 @@ def part(block: dict[str, Any], where: str, left_out: LeftOut) -> dict[str, Any]
     """One block as a part. Raises Refused for blocks that cannot be one."""
     kind = text_in(block, "type", where)
     if kind == "text":
-        left_out.rest(block, ("type", "text"), kind)
+        rest(left_out, block, ("type", "text"), kind)
         return text_part(text_in(block, "text", where))
     if kind == "image":
-        left_out.rest(block, ("type", "source"), kind)
+        rest(left_out, block, ("type", "source"), kind)
         return {"type": "image_url", "image_url": {"url": _picture(object_in(block, "source", where), where)}}
     if kind == "document":
         return text_part(_document(block, where, left_out))
     if kind == "search_result":
-        left_out.rest(block, ("type", "title", "source", "content"), kind)
+        rest(left_out, block, ("type", "title", "source", "content"), kind)
         found = only_text(block.get("content"), f"{where}.content", left_out)
         return text_part(_under((block.get("title"), block.get("source")), found))
     if kind == "tool_reference":
-        left_out.rest(block, ("type", "tool_name"), kind)
+        rest(left_out, block, ("type", "tool_name"), kind)
         return text_part(text_in(block, "tool_name", where))
     raise untranslatable(
         where,
@@ -78,7 +78,7 @@ def _picture(source: dict[str, Any], where: str) -> str:
 
 
 def _document(block: dict[str, Any], where: str, left_out: LeftOut) -> str:
-    left_out.rest(block, ("type", "source", "title", "context"), "document")
+    rest(left_out, block, ("type", "source", "title", "context"), "document")
     source = object_in(block, "source", where)
     kind = source.get("type")
     where = f"{where}.source"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.dialects.anthropic import answer, errors, request
+from fleetgate.dialects.anthropic.native import NATIVE
 from fleetgate.dialects.anthropic.stream import Events
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleetgate.dialects.openai import ErrorForm
-    from fleetgate.dialects.port import Translated
+    from fleetgate.dialects.port import Native, Translated
     from fleetgate.errors import Refused
 
 
@@ -20,6 +21,7 @@ class Messages:
 
     name = "anthropic"
     stream_type = b"text/event-stream; charset=utf-8"
+    native: Native = NATIVE
 
     def request(self, body: Mapping[str, Any]) -> Translated:
         return request.translate(body)

@@ -2,44 +2,24 @@
 
 from __future__ import annotations
 
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fleetgate.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping
 
-MOST_NAMES: Final = 24
-"""Names of what was left out that are told; they go into a header."""
-_LONGEST: Final = 60
-_ODD: Final = re.compile(r"[^A-Za-z0-9_.-]")
+    from fleetgate.dialects.left_out import LeftOut
 
 
-class LeftOut:
-    """Collects the names of what had no place, each once, in the order found."""
-
-    __slots__ = ("_names",)
-
-    def __init__(self) -> None:
-        self._names: dict[str, None] = {}
-
-    def add(self, name: str) -> None:
-        """Names may come from the caller, so only harmless signs of them are kept."""
-        if len(self._names) < MOST_NAMES:
-            self._names[_ODD.sub("_", name[:_LONGEST])] = None
-
-    def rest(self, owner: Mapping[str, Any], known: Collection[str], of: str) -> None:
-        """All members of `owner` that nobody reads and that say something."""
-        for name, value in owner.items():
-            if name == "cache_control":
-                if value is not None:
-                    self.add(name)
-            elif name not in known and not _says_nothing(value):
-                self.add(f"{of}.{name}" if of else name)
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._names)
+def rest(left_out: LeftOut, owner: Mapping[str, Any], known: Collection[str], of: str) -> None:
+    """Names the members of `owner` that nobody reads and that say something."""
+    for name, value in owner.items():
+        if name == "cache_control":
+            if value is not None:
+                left_out.add(name)
+        elif name not in known and not _says_nothing(value):
+            left_out.add(f"{of}.{name}" if of else name)
 
 
 def _says_nothing(value: Any) -> bool:

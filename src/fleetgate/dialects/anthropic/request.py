@@ -9,13 +9,12 @@ from fleetgate.dialects.anthropic import members as read
 from fleetgate.dialects.anthropic import tools
 from fleetgate.dialects.anthropic.table import EFFORTS
 from fleetgate.dialects.anthropic.turns import chat_messages
+from fleetgate.dialects.left_out import LeftOut
 from fleetgate.dialects.port import Translated
 from fleetgate.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from fleetgate.dialects.anthropic.members import LeftOut
 
 _READ: Final = frozenset(
     {"model", "max_tokens", "messages", "system", "stop_sequences", "stream", "temperature", "top_p", "top_k"}
@@ -46,7 +45,7 @@ def translate(body: Mapping[str, Any]) -> Translated:
         raise Refused(400, "malformed", what, advice="Say how long the answer may be.", param="max_tokens")
     if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
         raise read.malformed("max_tokens", "must be a number of at least 1")
-    left_out = read.LeftOut()
+    left_out = LeftOut()
     chat, memory = _chat(body, left_out)
     chat["max_tokens"] = limit
     return Translated(chat, left_out.names(), memory)
@@ -54,7 +53,7 @@ def translate(body: Mapping[str, Any]) -> Translated:
 
 def chat_form(body: Mapping[str, Any]) -> dict[str, Any]:
     """The chat that a request without a bound would be, as for a count. Raises Refused (400)."""
-    return _chat(body, read.LeftOut())[0]
+    return _chat(body, LeftOut())[0]
 
 
 def _chat(body: Mapping[str, Any], left_out: LeftOut) -> tuple[dict[str, Any], Memory]:
@@ -81,7 +80,7 @@ def _chat(body: Mapping[str, Any], left_out: LeftOut) -> tuple[dict[str, Any], M
     _output(body, chat, left_out)
     kind, shown = _thinking(body.get("thinking"), chat, left_out)
     prefill = _prefill(chat, kind)
-    left_out.rest(body, _READ, "")
+    read.rest(left_out, body, _READ, "")
     return chat, Memory(body["model"], tuple(stops), shown, prefill)
 
 
@@ -112,7 +111,7 @@ def _output(body: Mapping[str, Any], chat: dict[str, Any], left_out: LeftOut) ->
     config = body.get("output_config")
     if config is not None:
         config = read.object_in(body, "output_config", "")
-        left_out.rest(config, ("effort", "format"), "output_config")
+        read.rest(left_out, config, ("effort", "format"), "output_config")
         if config.get("format") is not None:
             form, where = config["format"], "output_config.format"
         effort = config.get("effort")
@@ -126,7 +125,7 @@ def _output(body: Mapping[str, Any], chat: dict[str, Any], left_out: LeftOut) ->
         return
     if not isinstance(form, dict) or form.get("type") != "json_schema":
         raise read.malformed(f"{where}.type", "must be json_schema")
-    left_out.rest(form, ("type", "schema"), where)
+    read.rest(left_out, form, ("type", "schema"), where)
     # The form between requires a name; that of the dialect has none. It promises answers that follow the
     # schema, which is what `strict` asks for.
     schema = {"name": "answer", "schema": read.object_in(form, "schema", where), "strict": True}
@@ -139,7 +138,7 @@ def _thinking(value: Any, chat: dict[str, Any], left_out: LeftOut) -> tuple[str,
         return "", True
     if not isinstance(value, dict):
         raise read.malformed("thinking", "must be an object")
-    left_out.rest(value, _THINKING, "thinking")
+    read.rest(left_out, value, _THINKING, "thinking")
     kind = value.get("type")
     if kind == "disabled":
         chat["reasoning_effort"] = "none"

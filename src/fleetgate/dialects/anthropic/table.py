@@ -7,29 +7,9 @@ The documentation lists these rows.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-
-class Fate(StrEnum):
-    """What happens to a member."""
-
-    CARRIED = "carried"
-    SILENT = "left out silently"
-    NAMED = "left out and named"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One member and its fate."""
-
-    member: str
-    fate: Fate
-    how: str
-    """as what it is carried, or why it is not"""
-
+from fleetgate.dialects.fates import Fate, Row
 
 _C, _S, _N, _R = Fate.CARRIED, Fate.SILENT, Fate.NAMED, Fate.REFUSED
 

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from fleetgate.dialects.anthropic.members import flag, malformed, object_in, objects, text_in, untranslatable
+from fleetgate.dialects.anthropic.members import (
+    flag,
+    malformed,
+    object_in,
+    objects,
+    rest,
+    text_in,
+    untranslatable,
+)
 from fleetgate.dialects.anthropic.table import CHOICES, KNOWN_TO_CLAUDE, RUN_AT_ANTHROPIC
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleetgate.dialects.anthropic.members import LeftOut
+    from fleetgate.dialects.left_out import LeftOut
 
 _TOOL: Final = ("type", "name", "description", "input_schema", "strict", "allowed_callers")
 _ADVICE: Final = "Leave the tool out, or define one of your own with a name and an `input_schema`."
@@ -25,7 +33,7 @@ def _function(tool: dict[str, Any], where: str, left_out: LeftOut) -> dict[str, 
     kind = tool.get("type")
     if kind not in (None, "custom"):
         raise untranslatable(f"{where}.type", _why_not(str(kind)[:60]), _ADVICE)
-    left_out.rest(tool, _TOOL, "tools")
+    rest(left_out, tool, _TOOL, "tools")
     callers = tool.get("allowed_callers")
     if isinstance(callers, list) and callers and callers != ["direct"]:
         if "direct" not in callers:

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate.dialects.anthropic import blocks
-from fleetgate.dialects.anthropic.members import malformed, object_in, objects, text_in
+from fleetgate.dialects.anthropic.members import malformed, object_in, objects, rest, text_in
 
 if TYPE_CHECKING:
-    from fleetgate.dialects.anthropic.members import LeftOut
+    from fleetgate.dialects.left_out import LeftOut
 
 _BILLING: Final = "x-anthropic-billing-header"
 """Begins a block of system text that Claude Code adds for Anthropic's books. It has another value in every
@@ -48,7 +48,7 @@ class _Turns:
 
     def turn(self, turn: dict[str, Any], where: str) -> None:
         role = turn.get("role")
-        self._left_out.rest(turn, ("role", "content"), "messages")
+        rest(self._left_out, turn, ("role", "content"), "messages")
         content, where = turn.get("content"), f"{where}.content"
         if role == "user":
             self._user(content, where)
@@ -88,7 +88,7 @@ class _Turns:
 
     def _result(self, block: dict[str, Any], where: str) -> list[dict[str, Any]]:
         """Adds the result; gives its pictures, which a message of a tool cannot hold."""
-        self._left_out.rest(block, _RESULT, "tool_result")
+        rest(self._left_out, block, _RESULT, "tool_result")
         call = text_in(block, "tool_use_id", where)
         found: list[dict[str, Any]] = []
         if block.get("content") is not None:
@@ -114,7 +114,7 @@ class _Turns:
             if kind == "tool_use":
                 calls.append(self._call(block, place))
             elif kind == "thinking":
-                self._left_out.rest(block, _THOUGHT, "thinking")
+                rest(self._left_out, block, _THOUGHT, "thinking")
                 thoughts.append(text_in(block, "thinking", place))
             elif kind == "redacted_thinking":
                 self._left_out.add("redacted_thinking")
@@ -133,7 +133,7 @@ class _Turns:
         self.chat.append(message)
 
     def _call(self, block: dict[str, Any], where: str) -> dict[str, Any]:
-        self._left_out.rest(block, _USE, "tool_use")
+        rest(self._left_out, block, _USE, "tool_use")
         name, call = text_in(block, "name", where), text_in(block, "id", where)
         self._names[call] = name
         arguments = msgspec.json.encode(object_in(block, "input", where)).decode()

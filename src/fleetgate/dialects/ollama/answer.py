@@ -21,10 +21,11 @@ from fleetgate.errors import AttemptFailed, FailureClass
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fleetgate.dialects.ollama.asked import Asked, Memory
+    from fleetgate.dialects.ollama.asked import Asked
 
 _NANO: Final = 1_000_000_000
 _CUT: Final = "length"
+_LOADED: Final = "load"
 REASONS: Final = {"stop": "stop", _CUT: _CUT, "tool_calls": "stop", "function_call": "stop"}
 """finish reasons by what Ollama calls them; others keep their own word, `content_filter` for one"""
 
@@ -88,13 +89,13 @@ def whole(asked: Asked, body: Mapping[str, Any], request_id: str, now: float) ->
     return ended(piece(asked, now, said), reason, counted)
 
 
-def in_memory(asked: Asked, now: float, found: Memory) -> dict[str, Any]:
-    """The answer to a request that only loads a model, or throws it out."""
+def in_memory(asked: Asked, now: float) -> dict[str, Any]:
+    """The answer to a request that only loads a model."""
     if asked.operation is Operation.EMBED:
         return {"model": asked.model, "embeddings": []}
     if asked.operation is Operation.EMBEDDINGS:
         return {"embedding": []}
-    return ended(piece(asked, now, Said()), found.value, {})
+    return ended(piece(asked, now, Said()), _LOADED, {})
 
 
 def words(message: Mapping[str, Any]) -> tuple[str, str]:

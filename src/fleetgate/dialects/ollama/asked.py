@@ -20,13 +20,6 @@ class Operation(StrEnum):
     """the older one: one text, one vector"""
 
 
-class Memory(StrEnum):
-    """What a request without a prompt is about: not an answer, but whether the model is in memory."""
-
-    LOAD = "load"
-    UNLOAD = "unload"
-
-
 @dataclass(frozen=True, slots=True)
 class Asked:
     """One request, as far as its answer has to know it."""
@@ -38,5 +31,5 @@ class Asked:
     """as the caller wrote it"""
     began: float
     """when it was read, unix seconds"""
-    memory: Memory | None = None
-    """set where nothing is to be answered by a model"""
+    only_loads: bool = False
+    """it has no prompt: it is about the model in memory, and nothing is to be answered by it"""

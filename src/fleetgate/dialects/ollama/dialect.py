@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fleetgate.dialects.openai import ErrorForm
-    from fleetgate.dialects.port import Answering, Translated
+    from fleetgate.dialects.port import Answering, Native, Translated
     from fleetgate.errors import Refused
 
 NAME: Final = "ollama"
@@ -30,6 +30,7 @@ class Ollama:
 
     name = NAME
     stream_type = LINES
+    native: Native | None = None
 
     def __init__(
         self, operation: Operation, wall: Callable[[], float], name_of: Callable[[str], str] = untagged

@@ -1,22 +1,17 @@
 """Reads members of a body and says what is wrong with them, in Ollama's manner of few rules.
 
-A member that is null is as good as absent. Names that come from the caller end up in a header, so only
-plain ones are repeated.
+A member that is null is as good as absent.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fleetgate.errors import Refused
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
-_PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]{1,60}")
-_STRANGE: Final = "(a name that cannot be repeated)"
+    from collections.abc import Mapping
 
 
 def malformed(message: str, param: str) -> Refused:
@@ -27,25 +22,6 @@ def malformed(message: str, param: str) -> Refused:
 def unsupported(message: str, param: str, advice: str) -> Refused:
     """It is right, but there is no way to do it here."""
     return Refused(400, "unsupported", message, advice=advice, param=param)
-
-
-class LeftOut:
-    """The names of what has no place in the form between, each once."""
-
-    def __init__(self) -> None:
-        self._names: dict[str, None] = {}
-
-    def add(self, name: str) -> None:
-        self._names[name if _PLAIN.fullmatch(name) else _STRANGE] = None
-
-    def rest(self, members: Mapping[str, Any], known: Collection[str], where: str = "") -> None:
-        """Whatever was not read. Null says nothing, so nothing is lost with it."""
-        for name, value in members.items():
-            if name not in known and value is not None:
-                self.add(f"{where}{name}")
-
-    def names(self) -> tuple[str, ...]:
-        return tuple(self._names)
 
 
 def text(members: Mapping[str, Any], name: str, where: str = "") -> str:

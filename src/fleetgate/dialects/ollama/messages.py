@@ -19,7 +19,7 @@ from fleetgate.dialects.ollama import fields
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fleetgate.dialects.ollama.fields import LeftOut
+    from fleetgate.dialects.left_out import LeftOut
 
 _KNOWN: Final = frozenset(
     {"role", "content", "images", "tool_calls", "tool_name", "tool_call_id", "thinking"}

@@ -10,7 +10,7 @@ from fleetgate.dialects.ollama.table import OPTIONS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleetgate.dialects.ollama.fields import LeftOut
+    from fleetgate.dialects.left_out import LeftOut
 
 _WHOLE: Final = frozenset({"top_k", "seed", "num_predict"})
 _LEVELS: Final = ("none", "minimal", "low", "medium", "high")

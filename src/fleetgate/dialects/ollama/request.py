@@ -1,7 +1,8 @@
 """Requests of the four operations, in the form between.
 
-A request without a prompt asks for no answer: it loads the model, or with `keep_alive: 0` throws it out. It
-is translated into one with nothing to answer and marked in its memory (`Asked.memory`).
+A request without a prompt asks for no answer: it loads the model. It is translated into one with nothing to
+answer and marked in its memory (`Asked.only_loads`). With `keep_alive: 0` it throws the model out, which is a
+verb of management in disguise: others may be using it, so it is refused.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate.dialects.left_out import LeftOut
 from fleetgate.dialects.ollama import fields, options
 from fleetgate.dialects.ollama.answer import in_memory
-from fleetgate.dialects.ollama.asked import Asked, Memory, Operation
-from fleetgate.dialects.ollama.fields import LeftOut
+from fleetgate.dialects.ollama.asked import Asked, Operation
 from fleetgate.dialects.ollama.messages import Conversation, tools, with_images
+from fleetgate.dialects.ollama.verbs import UNLOAD, refusal
 from fleetgate.dialects.port import Translated
 from fleetgate.domain import Capability
 
@@ -122,18 +124,15 @@ class Reader:
         unload = (isinstance(keep, int | float) and not isinstance(keep, bool) and keep == 0) or (
             isinstance(keep, str) and _NO_TIME.fullmatch(keep) is not None
         )
+        if unload:
+            raise refusal(UNLOAD)
         embeds = operation in (Operation.EMBED, Operation.EMBEDDINGS)
         capability = Capability.EMBED if embeds else Capability.CHAT
-        wanted = Memory.UNLOAD if unload else Memory.LOAD
-        asked = Asked(operation, capability, model, self._wall(), wanted)
+        asked = Asked(operation, capability, model, self._wall(), only_loads=True)
         form = {"model": self._name_of(model), **nothing}
-        return Translated(
-            form if embeds else {**form, "stream": False},
-            left.names(),
-            asked,
-            capability,
-            in_memory(asked, self._wall(), wanted),
-        )
+        if not embeds:
+            form["stream"] = fields.flag(body, "stream") is not False  # for signs of life while it loads
+        return Translated(form, left.names(), asked, capability, in_memory(asked, self._wall()))
 
     def _translated(
         self,

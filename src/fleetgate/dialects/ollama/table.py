@@ -6,9 +6,9 @@ what was asked for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
+
+from fleetgate.dialects.fates import Fate, Row
 
 OPTIONS: Final = {
     "temperature": "temperature",
@@ -35,65 +35,52 @@ SAMPLING: Final = (
 )
 """members of `options` that only some engines know"""
 
-
-class Fate(StrEnum):
-    """What becomes of a member."""
-
-    CARRIED = "carried over"
-    LEFT_OUT = "left out and named"
-    REFUSED = "refused"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One member and its fate."""
-
-    member: str
-    where: tuple[str, ...]
-    """operations that have it"""
-    fate: Fate
-    note: str
-
-
 _TALKS: Final = ("chat", "generate")
 _ALL: Final = ("chat", "generate", "embed", "embeddings")
-_C, _L, _R = Fate.CARRIED, Fate.LEFT_OUT, Fate.REFUSED
+_C, _L, _R = Fate.CARRIED, Fate.NAMED, Fate.REFUSED
+
+
+def _row(member: str, where: tuple[str, ...], fate: Fate, how: str) -> Row:
+    return Row(member, fate, how, where)
+
 
 FATES: Final = (
-    Row("model", _ALL, _C, "`x:latest` is `x`; answers repeat what was asked"),
-    Row("stream", _TALKS, _C, "true where it is not written"),
-    Row("messages", ("chat",), _C, "`content`, `images`, `tool_calls`, `tool_name`, `tool_call_id`"),
-    Row("messages.thinking", ("chat",), _C, "as `reasoning_content` of the assistant"),
-    Row("messages.images", ("chat",), _R, "except of the user: no other message can hold pictures"),
-    Row("tools", ("chat",), _C, "as they are"),
-    Row("prompt", ("generate",), _C, "with `system` and `images` as a chat; with `raw` or `suffix` as it is"),
-    Row("system", ("generate",), _C, "the first message; left out where `suffix` is"),
-    Row("images", ("generate",), _C, "refused with `raw` and `suffix`: a completion has no pictures"),
-    Row("suffix", ("generate",), _C, "a completion; left out with `raw`, whose prompt has it already"),
-    Row("raw", ("generate",), _C, "a completion of the prompt as it is"),
-    Row(
+    _row("model", _ALL, _C, "`x:latest` is `x`; answers repeat what was asked"),
+    _row("stream", _TALKS, _C, "true where it is not written"),
+    _row("messages", ("chat",), _C, "`content`, `images`, `tool_calls`, `tool_name`, `tool_call_id`"),
+    _row("messages.thinking", ("chat",), _C, "as `reasoning_content` of the assistant"),
+    _row("messages.images", ("chat",), _R, "except of the user: no other message can hold pictures"),
+    _row("tools", ("chat",), _C, "as they are"),
+    _row(
+        "prompt", ("generate",), _C, "with `system` and `images` as a chat; with `raw` or `suffix` as it is"
+    ),
+    _row("system", ("generate",), _C, "the first message; left out where `suffix` is"),
+    _row("images", ("generate",), _C, "refused with `raw` and `suffix`: a completion has no pictures"),
+    _row("suffix", ("generate",), _C, "a completion; left out with `raw`, whose prompt has it already"),
+    _row("raw", ("generate",), _C, "a completion of the prompt as it is"),
+    _row(
         "template", ("generate",), _R, "prompts are put together by the engine: send it ready made with `raw`"
     ),
-    Row("context", ("generate",), _R, "tokens of one model mean nothing to another: use `/api/chat`"),
-    Row("format", _TALKS, _C, "as `response_format`; refused with `raw` and `suffix`"),
-    Row("think", _TALKS, _C, "as `chat_template_kwargs.enable_thinking` and `reasoning_effort`"),
-    Row('think: "max"', _TALKS, _C, "as `high`, and named; `xhigh` likewise"),
-    Row("logprobs", _TALKS, _C, "left out with `raw` and `suffix`"),
-    Row("top_logprobs", _TALKS, _C, "left out with `raw` and `suffix`"),
-    Row("options", _TALKS, _C, "those that follow; `num_predict` and `seed` below zero say nothing"),
+    _row("context", ("generate",), _R, "tokens of one model mean nothing to another: use `/api/chat`"),
+    _row("format", _TALKS, _C, "as `response_format`; refused with `raw` and `suffix`"),
+    _row("think", _TALKS, _C, "as `chat_template_kwargs.enable_thinking` and `reasoning_effort`"),
+    _row('think: "max"', _TALKS, _C, "as `high`, and named; `xhigh` likewise"),
+    _row("logprobs", _TALKS, _C, "left out with `raw` and `suffix`"),
+    _row("top_logprobs", _TALKS, _C, "left out with `raw` and `suffix`"),
+    _row("options", _TALKS, _C, "those that follow; `num_predict` and `seed` below zero say nothing"),
     *(
-        Row(f"options.{name}", _TALKS, _C, "" if name == other else f"as `{other}`")
+        _row(f"options.{name}", _TALKS, _C, "" if name == other else f"as `{other}`")
         for name, other in OPTIONS.items()
     ),
-    *(Row(f"options.{name}", _ALL, _L, "how a model is loaded is set per engine") for name in LOADING),
-    *(Row(f"options.{name}", _TALKS, _L, "only some engines know it") for name in SAMPLING),
-    Row("input", ("embed",), _C, ""),
-    Row("prompt", ("embeddings",), _C, "as `input`"),
-    Row("dimensions", ("embed",), _C, ""),
-    Row("truncate", _ALL, _L, "what is too long is cut or refused as the engine does it"),
-    Row("shift", _TALKS, _L, "what is too long is cut or refused as the engine does it"),
-    Row("keep_alive", _ALL, _L, "how long a model stays in memory is set per engine"),
-    Row("width", ("generate",), _L, "pictures are made at `/v1/images/generations`"),
-    Row("height", ("generate",), _L, "pictures are made at `/v1/images/generations`"),
-    Row("steps", ("generate",), _L, "pictures are made at `/v1/images/generations`"),
+    *(_row(f"options.{name}", _ALL, _L, "how a model is loaded is set per engine") for name in LOADING),
+    *(_row(f"options.{name}", _TALKS, _L, "only some engines know it") for name in SAMPLING),
+    _row("input", ("embed",), _C, ""),
+    _row("prompt", ("embeddings",), _C, "as `input`"),
+    _row("dimensions", ("embed",), _C, ""),
+    _row("truncate", _ALL, _L, "what is too long is cut or refused as the engine does it"),
+    _row("shift", _TALKS, _L, "what is too long is cut or refused as the engine does it"),
+    _row("keep_alive", _ALL, _L, "how long a model stays in memory is set per engine"),
+    _row("width", ("generate",), _L, "pictures are made at `/v1/images/generations`"),
+    _row("height", ("generate",), _L, "pictures are made at `/v1/images/generations`"),
+    _row("steps", ("generate",), _L, "pictures are made at `/v1/images/generations`"),
 )

@@ -1,4 +1,4 @@
-"""The verbs that manage an Ollama's models. None of them is done through this dialect."""
+"""The verbs that manage an Ollama's models. None of them is done through this dialect, but for loading."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ VERBS: Final = (
     ("HEAD", "/api/blobs/{digest}", "create"),
 )
 """method, path and verb"""
+UNLOAD: Final = "unload"
+"""a request without a prompt and with `keep_alive: 0`"""
 
 
 def refusal(verb: str) -> Refused:
@@ -26,7 +28,7 @@ def refusal(verb: str) -> Refused:
         f"`{verb}` is not done through the gateway's Ollama dialect",
         advice=(
             "Manage the model at its engine; /admin/api/nodes lists engines,"
-            " POST /admin/api/deployments/load loads a model."
+            " POST /admin/api/deployments/load and /unload have it load a model or throw it out."
         ),
         source=Source.GATEWAY,
     )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.dialects import openai
 from fleetgate.dialects.responses import answer, inchat
+from fleetgate.dialects.responses.native import NATIVE
 from fleetgate.dialects.responses.request import Memory, read_request
 from fleetgate.dialects.responses.stream import Answering
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleetgate.dialects.openai import ErrorForm
-    from fleetgate.dialects.port import Dialect, Translated
+    from fleetgate.dialects.port import Dialect, Native, Translated
     from fleetgate.errors import Refused
 
 _STREAM_TYPE: Final = b"text/event-stream; charset=utf-8"
@@ -40,6 +41,7 @@ class Responses(_Asked):
     """Answered in it as well."""
 
     name: Final = "responses"
+    native: Native | None = NATIVE
 
     def answer(self, body: Mapping[str, Any], memory: Any, request_id: str) -> Mapping[str, Any]:
         return answer.whole(body, _memory(memory), request_id)
@@ -52,6 +54,7 @@ class ResponsesInChat(_Asked):
     """Answered in chat completions."""
 
     name: Final = "responses-in-chat"
+    native: Native | None = None
 
     def answer(self, body: Mapping[str, Any], memory: Any, request_id: str) -> Mapping[str, Any]:  # noqa: ARG002  (the port)
         return inchat.whole(body, _memory(memory))

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fleetgate.dialects.responses.losses import list_at, malformed, object_at, text_at, unsupported
+from fleetgate.dialects.responses.fields import list_at, malformed, object_at, text_at, unsupported
 from fleetgate.dialects.responses.table import QUIET, SPENT_ITEMS
 from fleetgate.dialects.responses.tools import INPUT, wrapped
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleetgate.dialects.responses.losses import Losses
+    from fleetgate.dialects.left_out import LeftOut
     from fleetgate.dialects.responses.tools import Tools
 
 _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
@@ -40,7 +40,7 @@ _ELSEWHERE: Final = ("it belongs to a tool that the gateway does not have", "Lea
 _IN_DATA: Final = "Send it in the request, as a `data:` address."
 
 
-def read_items(found: Any, instructions: Any, tools: Tools, losses: Losses) -> list[dict[str, Any]]:
+def read_items(found: Any, instructions: Any, tools: Tools, left_out: LeftOut) -> list[dict[str, Any]]:
     """The messages of a request. The tools that stand among the items are taken in as well."""
     turns = _Turns()
     if instructions is not None:
@@ -48,7 +48,7 @@ def read_items(found: Any, instructions: Any, tools: Tools, losses: Losses) -> l
     if isinstance(found, str):
         turns.say("user", found)
         return turns.whole()
-    items = [_Item(one, f"input[{number}]", losses) for number, one in enumerate(list_at(found, "input"))]
+    items = [_Item(one, f"input[{number}]", left_out) for number, one in enumerate(list_at(found, "input"))]
     for item in items:
         item.read_tools(tools)
     for item in items:
@@ -122,11 +122,11 @@ class _Turns:
 class _Item:
     """One item, and where it stood."""
 
-    def __init__(self, item: Any, place: str, losses: Losses) -> None:
+    def __init__(self, item: Any, place: str, left_out: LeftOut) -> None:
         self._item: Mapping[str, Any] = object_at(item, place)
         self._kind = text_at(item.get("type", "message"), f"{place}.type")
         self._place = place
-        self._losses = losses
+        self._left_out = left_out
 
     def read_tools(self, tools: Tools) -> None:
         """They may be used by items before this one."""
@@ -136,9 +136,9 @@ class _Item:
     def read(self, turns: _Turns, tools: Tools) -> None:
         item, place, kind = self._item, self._place, self._kind
         if kind in SPENT_ITEMS:
-            self._losses.add(f"input[].{kind}")
+            self._left_out.add(f"input[].{kind}")
             return
-        self._losses.unknown(item, _KNOWN, "input[].")
+        self._left_out.rest(item, _KNOWN, "input[].")
         if kind == "message":
             self._say(turns)
         elif kind in _CALLS:
@@ -214,7 +214,7 @@ class _Item:
             read = {"type": "input_audio", "input_audio": object_at(part.get("input_audio"), where)}
         else:
             raise unsupported(where, f"a part of the type {kind!r} cannot be read", "Leave it out.")
-        self._losses.unknown(part, {*QUIET, *known}, "input[].content[].")
+        self._left_out.rest(part, {*QUIET, *known}, "input[].content[].")
         return read
 
 

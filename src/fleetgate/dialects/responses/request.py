@@ -5,16 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate.dialects.left_out import LeftOut
 from fleetgate.dialects.port import Translated
-from fleetgate.dialects.responses.items import read_items
-from fleetgate.dialects.responses.losses import (
-    Losses,
+from fleetgate.dialects.responses.fields import (
     list_at,
     malformed,
     object_at,
     text_at,
     unsupported,
 )
+from fleetgate.dialects.responses.items import read_items
 from fleetgate.dialects.responses.table import AS_THEY_ARE, LENGTHS, NOT_STORED
 from fleetgate.dialects.responses.tools import Tools
 
@@ -61,26 +61,26 @@ class Memory:
 def read_request(body: Mapping[str, Any]) -> Translated:
     """Raises Refused (400) with what is wrong and where."""
     _refuse(body)
-    losses = Losses()
-    losses.unknown(body, _READ)
+    left_out = LeftOut()
+    left_out.rest(body, _READ)
     members: dict[str, Any] = {name: body[name] for name in AS_THEY_ARE if body.get(name) is not None}
-    tools = Tools(losses)
+    tools = Tools(left_out)
     if body.get("tools") is not None:
         tools.add(body["tools"], "tools")
     if body.get("input") is None:
         raise malformed("input", "a text or a list of items")
-    members["messages"] = read_items(body["input"], body.get("instructions"), tools, losses)
+    members["messages"] = read_items(body["input"], body.get("instructions"), tools, left_out)
     if not members["messages"]:
         raise malformed("input", "more than nothing")
     members |= tools.members(body.get("tool_choice"), parallel=body.get("parallel_tool_calls"))
     for name in LENGTHS:
         if body.get(name) is not None:
             members.setdefault("max_tokens", body[name])  # every engine knows this one
-    members |= _format(body.get("text"), losses)
-    members |= _effort(body.get("reasoning"), losses)
-    members |= _logprobs(body, losses)
-    _name_the_rest(body, losses)
-    return Translated(members, losses.names(), _memory(body, tools))
+    members |= _format(body.get("text"), left_out)
+    members |= _effort(body.get("reasoning"), left_out)
+    members |= _logprobs(body, left_out)
+    _name_the_rest(body, left_out)
+    return Translated(members, left_out.names(), _memory(body, tools))
 
 
 def _refuse(body: Mapping[str, Any]) -> None:
@@ -96,12 +96,12 @@ def _refuse(body: Mapping[str, Any]) -> None:
         raise unsupported("generate", "every request is answered", "Leave it out.")
 
 
-def _format(found: Any, losses: Losses) -> dict[str, Any]:
+def _format(found: Any, left_out: LeftOut) -> dict[str, Any]:
     """`response_format`."""
     if found is None:
         return {}
     text = object_at(found, "text")
-    losses.unknown(text, ("format",), "text.")
+    left_out.rest(text, ("format",), "text.")
     if text.get("format") is None:
         return {}
     form = object_at(text["format"], "text.format")
@@ -119,24 +119,24 @@ def _format(found: Any, losses: Losses) -> dict[str, Any]:
     for name in ("description", "strict"):
         if form.get(name) is not None:
             schema[name] = form[name]
-    losses.unknown(form, ("type", *schema), "text.format.")
+    left_out.rest(form, ("type", *schema), "text.format.")
     return {"response_format": {"type": kind, "json_schema": schema}}
 
 
-def _effort(found: Any, losses: Losses) -> dict[str, Any]:
+def _effort(found: Any, left_out: LeftOut) -> dict[str, Any]:
     if found is None:
         return {}
     reasoning = object_at(found, "reasoning")
-    losses.unknown(reasoning, ("effort",), "reasoning.")
+    left_out.rest(reasoning, ("effort",), "reasoning.")
     if reasoning.get("effort") is None:
         return {}
     return {"reasoning_effort": text_at(reasoning["effort"], "reasoning.effort")}
 
 
-def _logprobs(body: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
+def _logprobs(body: Mapping[str, Any], left_out: LeftOut) -> dict[str, Any]:
     included = [] if body.get("include") is None else list_at(body["include"], "include")
     if any(one != _LOGPROBS for one in included):
-        losses.add("include")
+        left_out.add("include")
     most = body.get("top_logprobs")
     found: dict[str, Any] = {"logprobs": True} if most or _LOGPROBS in included else {}
     if most:
@@ -144,18 +144,18 @@ def _logprobs(body: Mapping[str, Any], losses: Losses) -> dict[str, Any]:
     return found
 
 
-def _name_the_rest(body: Mapping[str, Any], losses: Losses) -> None:
+def _name_the_rest(body: Mapping[str, Any], left_out: LeftOut) -> None:
     """Members that are known, and have no place in the form between."""
     if body.get("truncation") not in (None, "disabled"):
-        losses.add("truncation")
+        left_out.add("truncation")
     for name in ("store", "metadata"):
         if body.get(name):
-            losses.add(name)
+            left_out.add(name)
     options = body.get("stream_options")
     if options is not None:
         for name, value in object_at(options, "stream_options").items():
             if value and name != "include_usage":
-                losses.add(f"stream_options.{name}")
+                left_out.add(f"stream_options.{name}")
 
 
 def _memory(body: Mapping[str, Any], tools: Tools) -> Memory:

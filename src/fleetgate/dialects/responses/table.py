@@ -6,28 +6,9 @@ The sets that the translation reads stand here too, so that table and behaviour 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from enum import StrEnum
 from typing import Final
 
-
-class Fate(StrEnum):
-    CARRIED = "carried"
-    """it means the same in the form between"""
-    MOVED = "moved"
-    """it is said in another place or way; the meaning stays"""
-    LEFT_OUT = "left out"
-    """it has no place; the answer is the same kind of answer without it. The caller is told its name"""
-    REFUSED = "refused"
-    """without it the answer would be another one: 400"""
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    member: str
-    fate: Fate
-    why: str
-
+from fleetgate.dialects.fates import Fate, Row
 
 AS_THEY_ARE: Final = (
     *("model", "stream", "temperature", "top_p", "user"),
@@ -67,7 +48,7 @@ NOT_STORED: Final[dict[str, str]] = {
 }
 """they name something that would have to be stored here"""
 
-_C, _M, _L, _R = Fate.CARRIED, Fate.MOVED, Fate.LEFT_OUT, Fate.REFUSED
+_C, _M, _L, _R = Fate.CARRIED, Fate.MOVED, Fate.NAMED, Fate.REFUSED
 TABLE: Final = (
     *(Row(name, _C, "as it is") for name in AS_THEY_ARE),
     Row("instructions", _M, "the first system message, with the developer messages right after it"),

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fleetgate.dialects.responses.losses import list_at, malformed, object_at, text_at, unsupported
+from fleetgate.dialects.responses.fields import list_at, malformed, object_at, text_at, unsupported
 from fleetgate.dialects.responses.table import OFFERED_TOOLS
 from fleetgate.errors import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fleetgate.dialects.responses.losses import Losses
+    from fleetgate.dialects.left_out import LeftOut
 
 INPUT: Final = "input"
 """the one argument of the function that stands for a custom tool"""
@@ -46,10 +46,10 @@ class Called:
 class Tools:
     """All tools of one request."""
 
-    __slots__ = ("_by_tool", "_definitions", "_losses", "_offered", "_taken", "names")
+    __slots__ = ("_by_tool", "_definitions", "_left_out", "_offered", "_taken", "names")
 
-    def __init__(self, losses: Losses) -> None:
-        self._losses = losses
+    def __init__(self, left_out: LeftOut) -> None:
+        self._left_out = left_out
         self._definitions: dict[str, dict[str, Any]] = {}
         self._by_tool: dict[tuple[str | None, str], str] = {}
         self._taken: set[str] = set()
@@ -68,7 +68,7 @@ class Tools:
                 self._define(tool, place, namespace, custom=kind == "custom")
             elif kind == "namespace" and namespace is None:
                 if tool.get("description"):
-                    self._losses.add("tools[].namespace.description")
+                    self._left_out.add("tools[].namespace.description")
                 name = text_at(tool.get("name"), f"{place}.name")
                 self.add(tool.get("tools"), f"{place}.tools", name)
             elif kind in OFFERED_TOOLS:
@@ -107,7 +107,7 @@ class Tools:
     def _define(self, tool: Mapping[str, Any], place: str, namespace: str | None, *, custom: bool) -> None:
         inner = tool.get("function")
         source = inner if isinstance(inner, dict) else tool  # as chat completions write it
-        self._losses.unknown(source, _KNOWN, "tools[].")
+        self._left_out.rest(source, _KNOWN, "tools[].")
         name = text_at(source.get("name"), f"{place}.name")
         named = self.named(namespace, name)
         namespace = None if namespace == PLAIN_NAMESPACE else namespace
@@ -130,7 +130,7 @@ class Tools:
             form = object_at(form, f"{place}.format")
             grammar = form.get("grammar") if isinstance(form.get("grammar"), dict) else form
             if form.get("type") == "grammar":
-                self._losses.add("tools[].format")
+                self._left_out.add("tools[].format")
                 syntax = text_at(grammar.get("syntax"), f"{place}.format.syntax")
                 definition = text_at(grammar.get("definition"), f"{place}.format.definition")
                 text["description"] = f"A text that follows this {syntax} grammar:\n{definition}"
@@ -190,7 +190,7 @@ class Tools:
         for kind, place in self._offered.items():
             if not self._definitions or choice not in (None, "auto", "none"):
                 raise unsupported(place, f"`{kind}` cannot be called: {_RUNS_ELSEWHERE}", _OWN)
-            self._losses.add(f"tools[].{kind}")
+            self._left_out.add(f"tools[].{kind}")
 
     def _free(self, name: str) -> str:
         """A name that no other tool has, and not too long a one where it is ours."""

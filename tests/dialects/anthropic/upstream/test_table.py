@@ -2,10 +2,10 @@
 
 import pytest
 
-from fleetgate.dialects.anthropic.table import Fate
 from fleetgate.dialects.anthropic.upstream import table
 from fleetgate.dialects.anthropic.upstream.answer import finish
 from fleetgate.dialects.anthropic.upstream.request import outbound
+from fleetgate.dialects.fates import Fate
 from fleetgate.errors import Refused
 
 PLAIN = {"model": "claude-x", "messages": [{"role": "user", "content": "Say hello."}]}

@@ -8,11 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 from fleetgate.dialects.anthropic import members as read
 from fleetgate.dialects.anthropic.upstream.table import CHOICES, EFFORTS
 from fleetgate.dialects.anthropic.upstream.turns import turns
+from fleetgate.dialects.left_out import LeftOut
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-
-    from fleetgate.dialects.anthropic.members import LeftOut
 
 _READ: Final = frozenset(
     {"model", "messages", "max_completion_tokens", "max_tokens", "stop", "stream", "temperature", "top_p"}
@@ -41,7 +40,7 @@ class Outbound:
 def outbound(chat: Mapping[str, Any], *, most: int) -> Outbound:
     """The request. `most`: tokens of the longest answer of the model, for callers who set no bound. Raises
     Refused (400) for what only another model can answer."""
-    left_out = read.LeftOut()
+    left_out = LeftOut()
     _refuse(chat)
     system, messages = turns(chat.get("messages"), left_out)
     body: dict[str, Any] = {"model": read.text_in(chat, "model", ""), "max_tokens": _bound(chat, most)}
@@ -56,7 +55,7 @@ def outbound(chat: Mapping[str, Any], *, most: int) -> Outbound:
     _thinking(chat, body, left_out)
     if isinstance(chat.get("user"), str) and chat["user"]:
         body["metadata"] = {"user_id": chat["user"]}
-    left_out.rest(chat, _READ, "")
+    read.rest(left_out, chat, _READ, "")
     return Outbound(body, left_out.names())
 
 
@@ -118,7 +117,7 @@ def _tool(tool: dict[str, Any], where: str, left_out: LeftOut) -> dict[str, Any]
         raise read.untranslatable(f"{where}.type", what, "Define the tool as a function.")
     where = f"{where}.function"
     function = read.object_in(tool, "function", where.removesuffix(".function"))
-    left_out.rest(function, ("name", "description", "parameters", "strict"), "tools.function")
+    read.rest(left_out, function, ("name", "description", "parameters", "strict"), "tools.function")
     found: dict[str, Any] = {"name": read.text_in(function, "name", where)}
     if isinstance(function.get("description"), str):
         found["description"] = function["description"]
@@ -161,7 +160,7 @@ def _thinking(chat: Mapping[str, Any], body: dict[str, Any], left_out: LeftOut) 
     switch = None
     if isinstance(switches, dict):
         switch = switches.get("enable_thinking")
-        left_out.rest(switches, ("enable_thinking",), "chat_template_kwargs")
+        read.rest(left_out, switches, ("enable_thinking",), "chat_template_kwargs")
     budget = chat.get("thinking_budget_tokens")
     if effort is not None and effort != "none":
         if not isinstance(effort, str) or effort not in EFFORTS:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from fleetgate.dialects.anthropic.table import Fate, Row
+from fleetgate.dialects.fates import Fate, Row
 
 _C, _S, _N, _R = Fate.CARRIED, Fate.SILENT, Fate.NAMED, Fate.REFUSED
 

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fleetgate.dialects.anthropic.members import malformed, object_in, objects, text_in, untranslatable
+from fleetgate.dialects.anthropic.members import malformed, object_in, objects, rest, text_in, untranslatable
 
 if TYPE_CHECKING:
-    from fleetgate.dialects.anthropic.members import LeftOut
+    from fleetgate.dialects.left_out import LeftOut
 
 _BETWEEN: Final = "\n\n"
 """between texts of system messages that become one"""
@@ -52,7 +52,7 @@ class _Turns:
             return
         if not isinstance(role, str) or role not in _KNOWN:
             raise malformed(f"{where}.role", "must be system, developer, user, assistant or tool")
-        self._left_out.rest(message, _KNOWN[role], "messages")
+        rest(self._left_out, message, _KNOWN[role], "messages")
         if role == "tool":
             self._result(message, where)
             return
@@ -85,7 +85,7 @@ class _Turns:
             return {"type": "text", "text": text} | marked if text else None
         if kind == "image_url":
             image = object_in(part, "image_url", where)
-            self._left_out.rest(image, ("url",), "image_url")
+            rest(self._left_out, image, ("url",), "image_url")
             return {
                 "type": "image",
                 "source": _source(text_in(image, "url", where), "image/", where),

@@ -1,0 +1,164 @@
+"""Responses as they pass to upstreams that speak them: hosted tools and encrypted thoughts stay. Pure.
+
+The gateway keeps no conversations, so a provider is not asked to keep any either unless the caller says so:
+`store` is false where it is not written.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fleetgate import sse
+from fleetgate.dialects.events import EventReader, data_of, failure_of, object_of
+from fleetgate.dialects.responses.request import Memory
+from fleetgate.dialects.responses.stream import Answering
+from fleetgate.dialects.responses.table import NOT_STORED
+from fleetgate.dialects.usage import read_usage
+from fleetgate.errors import AttemptFailed, FailureClass
+
+if TYPE_CHECKING:
+    from fleetgate.dialects.openai import Look
+    from fleetgate.domain import Usage
+    from fleetgate.errors import Refused
+
+_NOWHERE: Final = frozenset({*NOT_STORED, "background", "generate", "moderation"})
+"""what stands on something kept, or on an answer that nobody waits for: refused wherever it would go"""
+_REFERENCE: Final = "item_reference"
+_UNSIGNED: Final = "input[].reasoning"
+_SAID: Final = frozenset(
+    {b"response.output_text.delta", b"response.refusal.delta", b"response.function_call_arguments.delta"}
+    | {b"response.custom_tool_call_input.delta"}
+)
+_QUIET_ITEMS: Final = frozenset({"message", "reasoning"})
+_LENGTHS: Final = frozenset({"max_output_tokens", "max_tokens"})
+_list: Final = msgspec.json.Decoder(list[msgspec.Raw])
+_item: Final = msgspec.json.Decoder(dict[str, Any])
+_encode: Final = msgspec.json.encode
+
+
+class Responses:
+    """`/v1/responses` at an upstream that knows it."""
+
+    name: Final = "responses"
+    length: Final = "max_output_tokens"
+    openings: Final = frozenset({b"response.created", b"response.queued", b"response.in_progress"})
+
+    def fail(self, refused: Refused, request_id: str) -> bytes:
+        return Answering(Memory(), request_id, begun=True).fail(refused)
+
+    def passes(self, refused: Refused) -> bool:
+        """Hosted tools and files are known to the upstream; what would have to be stored here is not."""
+        where = refused.param or ""
+        return refused.code == "unsupported" and where not in _NOWHERE and _REFERENCE not in refused.message
+
+    def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:
+        if not signed:
+            return []
+        members.setdefault("store", msgspec.Raw(b"false"))
+        raw = members.get("input")
+        if raw is None or b'"reasoning"' not in bytes(raw):
+            return []
+        try:
+            items = _list.decode(raw)
+        except msgspec.DecodeError:
+            return []  # a text, or something that the upstream judges
+        kept = [one for one in items if not _is_unsigned(one)]
+        if len(kept) == len(items):
+            return []
+        members["input"] = msgspec.Raw(_encode(kept))
+        return [_UNSIGNED]
+
+    def cutter(self) -> sse.Cutter:
+        return sse.Cutter()
+
+    def reader(self) -> Reader:
+        return Reader()
+
+    def gathering(self) -> Gathering:
+        return Gathering()
+
+    def read_whole(self, body: bytes) -> tuple[Usage, bool]:
+        try:
+            response = msgspec.json.decode(body)
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+            raise AttemptFailed(FailureClass.GARBAGE, f"the answer is not JSON: {error}") from None
+        response = object_of(response)
+        if response.get("error"):
+            raise failure_of(response["error"])
+        if not isinstance(response.get("output"), list):
+            raise AttemptFailed(FailureClass.GARBAGE, "the answer is no response")
+        reason = _reason(response)
+        if reason is None:
+            raise AttemptFailed(FailureClass.SERVER_ERROR, f"the response is {response.get('status')}")
+        said = any(object_of(one).get("type") != "reasoning" for one in response["output"])
+        return read_usage(response.get("usage")), reason == "length" and not said
+
+
+NATIVE: Final = Responses()
+
+
+def _is_unsigned(raw: msgspec.Raw) -> bool:
+    """A thought that another model had: nobody but its own maker knows it by its id."""
+    if b'"reasoning"' not in bytes(raw):
+        return False
+    try:
+        item = _item.decode(raw)
+    except msgspec.DecodeError:
+        return False
+    return item.get("type") == "reasoning" and not item.get("encrypted_content")
+
+
+def _reason(response: dict[str, Any]) -> str | None:
+    """Why it ended, in the words of the form between; None: it did not end well."""
+    status = response.get("status", "completed")
+    if status == "incomplete":
+        why = object_of(response.get("incomplete_details")).get("reason")
+        return "length" if why in _LENGTHS else "content_filter"
+    return "stop" if status == "completed" else None
+
+
+class Reader(EventReader):
+    """The events of one response. The event that ends it holds all of it."""
+
+    def _look(self, name: bytes, frame: bytes) -> Look:
+        if name.endswith(b".delta"):
+            self.frames += 1
+            if self.committed and not self._mute:
+                return self._content(said=True)
+            if not data_of(frame).get("delta"):
+                return self._quiet()
+            return self._content(said=name in _SAID)
+        match name:
+            case b"response.output_item.added":
+                kind = object_of(data_of(frame).get("item")).get("type")
+                return self._quiet() if kind in _QUIET_ITEMS else self._content(said=True)
+            case b"response.completed" | b"response.incomplete":
+                return self._close(frame)
+            case b"response.failed":
+                raise self._fail(object_of(data_of(frame).get("response")).get("error"))
+            case b"error":
+                event = data_of(frame)
+                raise self._fail(event.get("error") or event)
+        return self._quiet()
+
+    def _close(self, frame: bytes) -> Look:
+        response = object_of(data_of(frame).get("response"))
+        self._usage = read_usage(response.get("usage"))
+        self.reasons.add(_reason(response) or "stop")
+        return self._end(frame)
+
+
+class Gathering:
+    """A response out of its events: the last one has it."""
+
+    def __init__(self) -> None:
+        self._response: dict[str, Any] = {}
+
+    def add(self, frame: bytes) -> None:
+        found = object_of(data_of(frame).get("response"))
+        self._response = found or self._response
+
+    def body(self) -> bytes:
+        return _encode(self._response)

@@ -1,0 +1,90 @@
+"""A request in its caller's own dialect, kept for upstreams that speak it: there it passes as it was written.
+
+Everything else in the gateway looks at the request in the form between, which is made of it beside. Set per
+attempt are `model`, `stream`, and the bound of the answer where a budget sets one. Large ones wait on disk.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from fleetgate.engines.rules import Deed
+from fleetgate.engines.terms import Asked, Change
+from fleetgate.gateway.body import IN_MEMORY
+from fleetgate.routing.availability import Reason
+
+if TYPE_CHECKING:
+    from fleetgate.dialects.port import Native
+    from fleetgate.errors import Refused
+    from fleetgate.live import Deployment
+
+_UNSIGNED: Final = "it takes back only thoughts that it signed itself"
+_split: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_encode: Final = msgspec.json.encode
+
+
+class Original:
+    """The body as its caller wrote it. `close` gives its memory back; it may be called twice."""
+
+    __slots__ = ("_file", "_raw", "dialect", "headers", "refused")
+
+    def __init__(self, dialect: Native, raw: bytes, refused: Refused | None = None) -> None:
+        """`refused`: why it cannot be translated. Then only upstreams that speak the dialect are asked."""
+        self.dialect = dialect
+        self.refused = refused
+        self.headers: tuple[tuple[str, str], ...] = ()
+        """of the caller, that belong to the dialect"""
+        self._file: Any = None
+        self._raw = raw
+        if len(raw) > IN_MEMORY:
+            self._file = tempfile.TemporaryFile(prefix="fleetgate-body-")  # noqa: SIM115  (closed in close)
+            self._file.write(raw)
+            self._raw = b""
+
+    def encode(
+        self, deployment: Deployment, *, stream: bool, cap: int | None = None, signed: bool = False
+    ) -> tuple[bytes, tuple[Change, ...]]:
+        """The body for one attempt, and what was changed in it. Raises AttemptFailed where an engine of
+        one's own cannot take it."""
+        members = _split.decode(self.read())
+        members["model"] = msgspec.Raw(_encode(deployment.model.id))
+        if stream or "stream" in members:
+            members["stream"] = msgspec.Raw(b"true" if stream else b"false")
+        if cap is not None:
+            members[self.dialect.length] = msgspec.Raw(b"%d" % cap)
+        gone = self.dialect.prepare(members, signed=signed)
+        changes = tuple(Change(name, Deed.DROP, _UNSIGNED) for name in gone)
+        body = _encode(members)
+        if deployment.terms is None or not deployment.engine.node.local:
+            return body, changes
+        asked = Asked(frozenset(members), longest=self._longest(members), chat=False)
+        if deployment.terms.fits(body, asked, deployment.context):
+            return body, changes
+        body, bounded = deployment.terms.apply(body, asked, deployment.context)
+        return body, (*changes, *bounded)
+
+    def read(self) -> bytes:
+        """What the caller wrote."""
+        if self._file is None:
+            return self._raw
+        self._file.seek(0)
+        return bytes(self._file.read())
+
+    def objection(self, candidate: Deployment) -> Reason | None:
+        """What stands against candidates that would have to be asked in other words."""
+        if self.refused is None or self.dialect.name in candidate.engine.ways:
+            return None
+        return Reason.OTHER_DIALECT
+
+    def close(self) -> None:
+        self._raw = b""
+        if self._file is not None:
+            self._file.close()
+
+    def _longest(self, members: dict[str, msgspec.Raw]) -> int | None:
+        found = members.get(self.dialect.length)
+        value = msgspec.json.decode(found) if found is not None else None
+        return value if type(value) is int else None
