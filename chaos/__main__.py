@@ -1,4 +1,4 @@
-"""`python -m chaos`: kill, budget, outage; prints figures. Exit code 1 where a promise was broken."""
+"""`python -m chaos`: kill, budget, outage, resume; prints figures. Exit code 1 where a promise was broken."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from bench.rig import Missing
 
-from chaos import budget, kill, outage
+from chaos import budget, kill, outage, resume
 
 if TYPE_CHECKING:
     from chaos.books import Verdict
 
 KILLS: Final = 50
+TRIALS: Final = 100
 SECONDS: Final = 20.0
 QUICK: Final = 5
 SHOWN: Final = 20
@@ -64,8 +65,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chaos", description="What Fleetgate promises under faults, shown with real processes."
     )
-    parser.add_argument("proofs", nargs="*", metavar="PROOF", help="kill, budget, outage; default: all")
-    parser.add_argument("--times", type=int, metavar="N", help=f"kills; default {KILLS}")
+    parser.add_argument("proofs", nargs="*", metavar="PROOF", help="kill, budget, outage, resume; default: all")
+    parser.add_argument("--times", type=int, metavar="N", help=f"kills; default {KILLS}, of resume {TRIALS}")
     parser.add_argument(
         "--seconds", type=float, metavar="S", help=f"length of an outage; default {SECONDS:g}"
     )
@@ -90,7 +91,11 @@ def _outage(place: Path, seed: int, asked: argparse.Namespace) -> outage.Outcome
     return outage.run(place, seed, asked.seconds or (QUICK if asked.quick else SECONDS), cases)
 
 
-_PROOFS: Final[dict[str, Any]] = {"kill": _kill, "budget": _budget, "outage": _outage}
+def _resume(place: Path, seed: int, asked: argparse.Namespace) -> resume.Outcome:
+    return resume.run(place, asked.times or (QUICK if asked.quick else TRIALS), seed)
+
+
+_PROOFS: Final[dict[str, Any]] = {"kill": _kill, "budget": _budget, "outage": _outage, "resume": _resume}
 
 
 def machine() -> str:

@@ -53,9 +53,9 @@ def test_rows_say_what_was_decided(failure):
     assert (row.blame, row.verdict, row.status) == CONTRACT[failure]
 
 
-def test_only_three_classes_are_proven_unsent():
+def test_only_four_classes_are_proven_unsent():
     unsent = {failure for failure, row in TABLE.items() if not row.dispatched}
-    assert unsent == {F.UNSENT_REFUSED, F.UNSENT_UNREACHABLE, F.TLS_FAILED}
+    assert unsent == {F.UNSENT_REFUSED, F.UNSENT_UNREACHABLE, F.TLS_FAILED, F.ABSENT_FEATURE}
 
 
 def test_what_moves_a_breaker_blames_the_deployment():

@@ -28,7 +28,7 @@ from fleetgate.http.routes import Owners, every_row
 from fleetgate.http.status import Status
 from fleetgate.http.surface import Surface
 from fleetgate.litellm_config import convert
-from fleetgate.prices.check import unpriced
+from fleetgate.prices.check import of_models
 from fleetgate.reconcile.waking import wake_secrets
 from fleetgate.store.failures import StoreError
 from fleetgate.store.retention import Ages, keep_tidy
@@ -360,7 +360,7 @@ class App:
             plan.overlays,
             flags=plan.flags,
             convert=convert,
-            further=unpriced,
+            further=of_models(self.gateway.wall),
         )
         self._sources = new.sources
         decision = decide(self.settings, new, confirmed=confirmed)

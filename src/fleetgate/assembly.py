@@ -156,6 +156,7 @@ def gateway(frame: Frame, machines: Fleet, budgets: Budgets, transports: Transpo
         scrub=frame.redactor.text,
         budgets=budgets,
         store=store,
+        media=transports.media,
     )
 
 

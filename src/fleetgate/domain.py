@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Final
 
@@ -29,6 +30,8 @@ class Capability(StrEnum):
     """answers that follow a JSON schema"""
 
 
+SOON: Final = 60 * 86_400.0
+"""Seconds before a model's retirement from which on callers are told."""
 IN_TOKENS: Final = frozenset({Capability.CHAT, Capability.COMPLETE})
 """work whose answers are counted in tokens, and may be streamed"""
 PASSING: Final = frozenset({Capability.SPEAK, Capability.TRANSCRIBE, Capability.TRANSLATE})
@@ -93,6 +96,30 @@ class Model:
     remote: bool = False
     """a cloud model behind a local address"""
     note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Retirement:
+    """When a provider retires a model. `at`: Unix time at which that day begins (UTC)."""
+
+    at: float
+    successor: str = ""
+    """what to use instead; empty: nobody said"""
+    source: str = ""
+
+    @property
+    def day(self) -> str:
+        """`2026-12-11`"""
+        return datetime.fromtimestamp(self.at, UTC).date().isoformat()
+
+    def near(self, now: float) -> bool:
+        """Whether it is past, or so near that people have to know."""
+        return self.at - now <= SOON
+
+    def text(self, now: float) -> str:
+        """`it is retired on 2026-12-11; use gpt-5.6-sol`"""
+        when = "was retired on" if self.at <= now else "is retired on"
+        return f"it {when} {self.day}" + (f"; use {self.successor}" if self.successor else "")
 
 
 @dataclass(frozen=True, slots=True)

@@ -191,7 +191,7 @@ TABLE: Final[dict[FailureClass, Row]] = {
     ),
     _F.ABSENT_FEATURE: Row(
         "501 or 404 on an optional signal; what a candidate cannot be asked", Blame.NONE,
-        "signal unknown, not polled again; nothing is sent", Verdict.NEXT, None,
+        "signal unknown, not polled again; nothing is sent", Verdict.NEXT, None, dispatched=False,
         to_caller="Leave it out, or ask another model.",
     ),
 }  # fmt: skip

@@ -6,10 +6,11 @@ Plain records without behaviour. `fleet` owns them and is the only one that chan
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
-from fleetgate.domain import Model, Power, Presence
+from fleetgate.domain import Model, Power, Presence, Retirement
 from fleetgate.forecast.durations import Durations
 from fleetgate.forecast.first_content import FirstContent
 from fleetgate.forecast.speed import Speed
@@ -116,6 +117,10 @@ class Engine:
     accounts: tuple[Account, ...]
     """at least one"""
     rules: Rules
+    hints: tuple[str, ...] = ()
+    """further headers of refusals that say when to come back"""
+    applied: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """rules that fired since the start: (member, deed) -> how often"""
     meters: tuple[Meter, ...] = ()
     """where the heads of its answers tell what is left of a limit; engines of our own have none"""
     transport: Literal["auto", "general", "lean"] = "auto"
@@ -128,6 +133,8 @@ class Engine:
     breaker: Breaker = field(default_factory=Breaker)
     ways: Mapping[str, Way] = field(default_factory=dict)
     """other dialects that it speaks, by their names"""
+    fetches_media: bool = False
+    """addresses are handed to it"""
     ways_written: bool = False
     """the file says which; else its version does"""
     alive: bool | None = None
@@ -252,6 +259,10 @@ class Deployment:
     """when an attempt was last sent there"""
     learned_at: float = -1e9
     """when an answer last taught its speed"""
+    retires: Retirement | None = None
+    """when its provider retires the model"""
+    retirement_told: bool = False
+    """the log has it"""
     terms: Terms | None = None
     """what it does not take of a request; None: it takes everything"""
     generated: tuple[str, ...] = ()

@@ -197,3 +197,5 @@ async def test_who_cannot_leaves_others_their_turn(tmp_path):
         assert body_of(b)["logprobs"] is True
         entry = await gateway.entry()
         assert [one.outcome for one in entry.attempts] == ["absent_feature", "ok"]
+        assert [one.dispatched for one in entry.attempts] == [False, True]
+        assert reply.header("x-fleetgate-attempts") == "1"

@@ -272,6 +272,7 @@ class Gateway(Reachable, Logged):
         gateway, fleet = self.app.gateway, self.app.fleet
         assert gateway.active == 0
         assert gateway.bodies.held == 0
+        assert gateway.uploads.held == 0
         assert gateway._budget.active == gateway._budget.retrying == 0
         assert fleet.seats.waiting == 0
         assert {one.id: one.in_flight for one in fleet.deployments.values() if one.in_flight} == {}

@@ -10,6 +10,7 @@ import json
 import os
 import secrets
 import sys
+import time
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from fleetgate.config.json_schema import ID, json_schema
 from fleetgate.config.load import Loaded, load
 from fleetgate.config.paths import candidates, find_config
 from fleetgate.litellm_config import convert
-from fleetgate.prices.check import unpriced
+from fleetgate.prices.check import of_models
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -186,7 +187,8 @@ def _load(named: Path | None, overlays: tuple[Path, ...]) -> Loaded:
     if source is None:
         looked = " or ".join(str(path) for path in candidates(environ))
         click.echo(f"no configuration file at {looked}: the defaults are in effect", err=True)
-    return load(source, environ, overlays, convert=convert, further=unpriced)
+    further = of_models(time.time)  # noqa: TID251  (retirements have days)
+    return load(source, environ, overlays, convert=convert, further=further)
 
 
 def _print_findings(findings: Iterable[Finding], *, err: bool) -> None:

@@ -119,7 +119,7 @@ def _plan_of(settings: Settings, form: dict[str, Any]) -> Any:
     from fleetgate.engines.kinds import KINDS
     from fleetgate.errors import Refused
     from fleetgate.fleet.fleet import Fleet
-    from fleetgate.http.explain import Explain, asks, task_for
+    from fleetgate.http.explain import Explain, add_changes, asks, body_of, task_for
     from fleetgate.routing.plan import explain as explain_route
 
     fleet = Fleet(
@@ -140,10 +140,16 @@ def _plan_of(settings: Settings, form: dict[str, Any]) -> Any:
         text = f"nothing in the file is called {model!r}{f'; did you mean {near}?' if near else ''}"
         end(EXIT_PROBLEM, text)
     try:
-        task = task_for(Explain.model_validate_json(json.dumps(form)), route)
+        asked = Explain.model_validate_json(json.dumps(form))
+        task = task_for(asked, route)
     except Refused as refused:
         end(EXIT_PROBLEM, refused.message)
-    return {**explain_route(route, task, time.monotonic(), ""), "asks": asks(task)}
+    plan = explain_route(route, task, time.monotonic(), "")
+    body = body_of(asked)
+    add_changes(plan, body, None, task.capability, fleet.deployments)
+    if body is not None:
+        body.close()
+    return {**plan, "asks": asks(task)}
 
 
 # --- showing ----------------------------------------------------------------------------------------------

@@ -32,7 +32,7 @@ from fleetgate.errors import AttemptFailed
 from fleetgate.http.listener import CannotListen
 from fleetgate.keys.master import WEAK_LENGTH, master_key
 from fleetgate.litellm_config import convert
-from fleetgate.prices.check import unpriced
+from fleetgate.prices.check import of_models
 from fleetgate.probes.inquiry import inquire
 from fleetgate.probes.scan import scan
 from fleetgate.shared.connect import CannotShare
@@ -133,7 +133,8 @@ def _run(**options: Any) -> None:
     environ = process_environment()
     options["config"] = options["config"] or find_config(environ)
     order = Order(**options)
-    loaded = load(order.config, environ, order.overlays, flags=order.flags, convert=convert, further=unpriced)
+    further = of_models(time.time)  # noqa: TID251  (retirements have days)
+    loaded = load(order.config, environ, order.overlays, flags=order.flags, convert=convert, further=further)
     say_findings(loaded)
     if loaded.settings is None:
         click.echo("The configuration has errors: nothing was started.", err=True)

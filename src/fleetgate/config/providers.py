@@ -196,8 +196,8 @@ PROVIDERS: Final[Mapping[str, Known]] = MappingProxyType(
             dialects={"responses": f"{_MANTLE}/v1", "anthropic": f"{_MANTLE}/anthropic/v1"},
             only={"responses": r"^openai\.", "anthropic": r"anthropic\.claude"},
             lists=False,
-            note="Bedrock API keys alone, no signed requests; what only Converse or InvokeModel have is out of "
-            f"reach; `{_MANTLE}/v1` is the other address",
+            note="Bedrock API keys alone, no signed requests; what only Converse or InvokeModel have is out "
+            f"of reach; `{_MANTLE}/v1` is the other address",
         ),
     }
 )
@@ -206,6 +206,12 @@ PROVIDERS: Final[Mapping[str, Known]] = MappingProxyType(
 def known(name: str, provider: Provider) -> Known | None:
     """The row of a provider: by its kind, else by its name in the file."""
     return PROVIDERS.get(provider.kind or name)
+
+
+def row_name(name: str, provider: Provider) -> str:
+    """The name of its row; empty where it has none, or may be anybody."""
+    called = provider.kind or name
+    return called if called in PROVIDERS and not (provider.kind == "openai" and provider.url) else ""
 
 
 def base_url(name: str, provider: Provider) -> str | None:

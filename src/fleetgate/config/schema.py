@@ -16,6 +16,7 @@ from fleetgate.config.block import LATER, RESTART, Block, Duration, FilePath, Se
 from fleetgate.config.locator import Locator, LocatorRef
 from fleetgate.config.machines import Affinity, Bandwidth, Keep, Wake
 from fleetgate.config.money import Cache, Currency, Energy, EnergyPrice, Ledger, Limit, Price, Quota
+from fleetgate.config.rules import RULES, Rules
 from fleetgate.domain import Capability, Power
 
 
@@ -43,6 +44,18 @@ class Tailscale(Block):
         default={}, description="The user that a login counts as; default: the user of the same name."
     )
     create: bool = Field(default=False, description="Make a user for a login that has none.")
+
+
+class FetchMedia(Block):
+    """The gateway fetches pictures and sounds for own engines, which get no addresses. Guarded: public
+    addresses only."""
+
+    from_: Strings = Field(
+        default=("*",), alias="from", description="Hosts to fetch from, such as `*.example.org`."
+    )
+    most: Size = Field(default=20_000_000, gt=0, description="Most bytes for one request.")
+    count: int = Field(default=8, ge=1, le=100, description="Most addresses in one request.")
+    timeout: Duration = Field(default=10.0, gt=0, description="Longest time for each.")
 
 
 class Gateway(Block):
@@ -105,7 +118,17 @@ class Gateway(Block):
         description="What `/v1/models` lists once a role or alias is written: the written names, "
         "or discovered ones too.",
     )
-    body_limit: Size = Field(default=20_000_000, description="Largest request body.")
+    body_limit: Size = Field(
+        default=20_000_000, description="Largest request body, but for forms with files."
+    )
+    media_limit: Size = Field(
+        default=100_000_000,
+        description="Largest form with files: speech to be written down, pictures to be changed.",
+    )
+    fetch_media: FetchMedia | None = Field(
+        default=None,
+        description="The gateway fetches what chats name by address for own engines, which get none.",
+    )
     wait: Duration = Field(default=30.0, description="Longest wait for a free seat.")
     between_tokens: Duration = Field(default=30.0, description="Longest silence inside a running answer.")
     slow_reader: Duration = Field(
@@ -256,6 +279,12 @@ class Engine(Block):
     )
     health: Health | None = Field(default=None, description="Overrides the global `health`.")
     dialects: Dialects | None = Field(default=None, description=_DIALECTS)
+    rules: Rules = Field(default=(), description=RULES)
+    fetches_media: bool = Field(
+        default=False,
+        description="It gets addresses of pictures as callers write them, and fetches from inside your "
+        "network whatever they name: only where the engine itself says what it may fetch.",
+    )
     transport: Literal["auto", "general", "lean"] = Field(
         default="auto",
         description="Which HTTP client is used: `lean` for plain HTTP, `general` for everything else.",
@@ -307,6 +336,7 @@ class Provider(Block):
         default=None, description="Its models that are used; default: discovered."
     )
     dialects: Dialects | None = Field(default=None, description=_DIALECTS)
+    rules: Rules = Field(default=(), description=RULES)
     health: Health | None = Field(default=None, description="Overrides the global `health`.")
 
 
@@ -360,6 +390,12 @@ class Role(Block):
         default=None, description="Overrides the global `health` for its deployments."
     )
     deadline: Duration | None = Field(default=None, gt=0, description="Longest total time of an answer.")
+    resume: Literal["exact", "text"] | None = Field(
+        default=None,
+        description="What becomes of a streamed answer that breaks off: `exact`: another llama.cpp server with "
+        "the same weights goes on from the ids of the tokens; `text`: another deployment goes on from the "
+        "text. Default: an error event.",
+    )
 
 
 class Settings(Block):

@@ -12,6 +12,7 @@ from typing import Any, Final, NoReturn
 import msgspec
 
 from fleetgate import sse
+from fleetgate.dialects.usage import usage_in
 from fleetgate.errors import AttemptFailed, FailureClass
 
 _MERGED: Final = ("content", "reasoning_content", "reasoning", "refusal")
@@ -40,7 +41,8 @@ class Assembly:
             return
         for choice in _list(chunk.pop("choices", None)):
             self._add_choice(_object(choice))
-        usage = chunk.pop("usage", None)
+        usage = usage_in(chunk)
+        chunk.pop("usage", None)
         self._usage = usage or self._usage
         self._top.update(chunk)
 

@@ -79,6 +79,7 @@ class EventReader(ABC):
     strip_usage = False
     """usage never stands in a frame of its own"""
     timings: Timings | None = None
+    answer_id = ""
 
     def __init__(self) -> None:
         self.committed = False

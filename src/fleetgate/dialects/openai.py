@@ -17,7 +17,7 @@ import msgspec
 
 from fleetgate import sse
 from fleetgate.dialects.timings import read_timings
-from fleetgate.dialects.usage import read_usage
+from fleetgate.dialects.usage import read_usage, usage_in
 from fleetgate.domain import Timings, Usage
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 
@@ -129,7 +129,13 @@ def _says(message: dict[str, Any]) -> bool:
     return any(message.get(key) for key in _CONTENT_KEYS if key not in _THOUGHTS)
 
 
-def failure_in_band(error: bytes) -> AttemptFailed:
+class InBand(AttemptFailed):
+    """An error inside an answer that began well. `body`: as an error answer would have said it."""
+
+    body: bytes = b""
+
+
+def failure_in_band(error: bytes) -> InBand:
     """The failure that an error inside a 200 answer stands for: by its code, else server_error."""
     text, status = "the upstream reported an error inside its answer", None
     try:
@@ -147,7 +153,9 @@ def failure_in_band(error: bytes) -> AttemptFailed:
     failure = FailureClass.SERVER_ERROR
     if status is not None and status < 500 and status not in (408, 409, 425):
         failure = _BY_STATUS.get(status, FailureClass.BAD_REQUEST)
-    return AttemptFailed(failure, text, status=status)
+    found = InBand(failure, text, status=status)
+    found.body = b'{"error":' + error + b"}"
+    return found
 
 
 _BY_STATUS: Final = {
@@ -172,6 +180,7 @@ def _is_notable(frame: bytes) -> bool:
 class Stream:
     """Reads one upstream stream: when content begins, how it ended, what it used."""
 
+    answer_id = ""
     __slots__ = (
         "_choices",
         "_finished",
@@ -230,6 +239,10 @@ class Stream:
         """All answers have their finish reason: whatever breaks now takes nothing from them."""
         return len(self._finished) >= self._choices
 
+    def goes_on(self) -> None:
+        """It is the second part of an answer, so something was said before it."""
+        self._mute = False
+
     @property
     def unsaid(self) -> bool:
         """The answer came to the end of its bound before anything was said."""
@@ -274,10 +287,10 @@ class Stream:
         choices = choices if isinstance(choices, list) else []
         if "timings" in chunk:
             self.timings = read_timings(chunk["timings"]) or self.timings
-        usage = chunk.get("usage")
+        usage = usage_in(chunk)
         if isinstance(usage, dict):
             self._last_usage = read_usage(usage)
-            if not choices:
+            if not choices and "usage" in chunk:
                 if self.strip_usage:
                     return Look.DROP
                 return self._quiet()

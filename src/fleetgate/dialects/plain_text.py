@@ -1,4 +1,4 @@
-"""Whether a request asks for plain text and one answer: only such an answer can be continued elsewhere. Pure."""
+"""Whether a request asks for plain text and one answer: only such answers can be continued. Pure."""
 
 from __future__ import annotations
 

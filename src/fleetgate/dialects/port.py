@@ -77,6 +77,8 @@ class Reader(Protocol):
     reasons: set[str]
     """the finish reasons, in the words of the form between"""
     timings: Timings | None
+    answer_id: str
+    """what the upstream calls its answer, where later frames have to repeat it; else empty"""
 
     @property
     def usage(self) -> Usage: ...
@@ -140,17 +142,22 @@ class Native(Protocol):
         """the member that bounds an answer"""
         ...
 
-    @property
-    def openings(self) -> frozenset[bytes]:
-        """names of events that open an answer, where signs of life may have opened it before"""
+    def reopened(self, frame: bytes, request_id: str) -> bytes:
+        """a frame of an answer that our own signs of life have opened before; empty: nothing of it"""
         ...
 
-    def fail(self, refused: Refused, request_id: str) -> bytes:
-        """the end of a bad answer behind frames that passed"""
+    def fail(self, refused: Refused, request_id: str, answer_id: str) -> bytes:
+        """the end of a bad answer behind frames that passed. `answer_id`: as they called it; empty: they did
+        not"""
         ...
 
     def passes(self, refused: Refused) -> bool:
         """whether a request that cannot be translated, for this reason, may pass all the same"""
+        ...
+
+    def is_plain(self, body: Mapping[str, Any]) -> bool:
+        """whether engines of one's own read it as it is meant, too: they know the dialect by halves, and some
+        leave out, rename or refuse what the makers of clients have added to it"""
         ...
 
     def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:

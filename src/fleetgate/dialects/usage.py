@@ -45,6 +45,19 @@ def read_usage(found: Any) -> Usage:
     )
 
 
+_HOLDERS: Final = ("x_groq",)
+"""members of a piece of a stream in which some providers put the block"""
+
+
+def usage_in(piece: dict[str, Any]) -> Any:
+    """The usage block of a piece of a stream, wherever it stands."""
+    found = piece.get("usage")
+    if isinstance(found, dict):
+        return found
+    held = (piece.get(name) for name in _HOLDERS)
+    return next((one["usage"] for one in held if isinstance(one, dict) and "usage" in one), found)
+
+
 def _others_names(found: dict[str, Any]) -> tuple[int | None, int | None]:
     """Answers with pictures or sound, and Anthropic's form, in which cached tokens are counted beside."""
     whole, output = _count(found, "input_tokens"), _count(found, "output_tokens")

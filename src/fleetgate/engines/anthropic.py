@@ -26,6 +26,7 @@ class Anthropic(OpenAI):
     """The kind `anthropic`."""
 
     name = "anthropic"
+    counts_messages = True
     ports = (443,)
     serves = TEXT - {Capability.COMPLETE}
     speaks: Literal["openai", "anthropic"] = "anthropic"

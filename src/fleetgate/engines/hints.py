@@ -10,7 +10,7 @@ it tells a short pause from a quota that is used up.
 from __future__ import annotations
 
 import re
-from datetime import UTC
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Final
 
@@ -19,7 +19,7 @@ from fleetgate.engines.reading import error_text
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-__all__ = ["HEADERS", "LONGEST", "error_text", "reset", "retry_after", "span"]
+__all__ = ["HEADERS", "LONGEST", "error_text", "moment", "reset", "retry_after", "span"]
 
 HEADERS: Final = ("retry-after-ms", "retry-after", "date")
 """what is read of an answer's head, lower-case"""
@@ -31,10 +31,14 @@ ABSURD: Final = 40 * 86_400.0
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
 _SPAN: Final = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _WHOLE_SPAN: Final = re.compile(rf"(?:{_SPAN.pattern}\s*)+")
+_WORDS: Final = re.compile(r"\s*(second|minute|hour|day)s?\b", re.IGNORECASE)
 _IN_TEXT: Final = re.compile(
-    r"(?:try again in|retry in|retry after|\"retryDelay\"\s*:\s*\")\s*(" + _WHOLE_SPAN.pattern + ")",
+    r"(?:try again in|retry in|retry after|\"retryDelay\"\s*:\s*\")\s*"
+    rf"((?:\d+{_WORDS.pattern}|{_WHOLE_SPAN.pattern}))",
     re.IGNORECASE,
 )
+_IN_HEADERS_TOLD: Final = re.compile(r'"x-ratelimit-reset"\s*:\s*"?(\d{1,13})', re.IGNORECASE)
+"""some repeat the headers of whom they asked themselves"""
 
 
 def span(text: str) -> float | None:
@@ -43,6 +47,11 @@ def span(text: str) -> float | None:
     if not _WHOLE_SPAN.fullmatch(text):
         return None
     return sum(float(number) * _UNITS[unit] for number, unit in _SPAN.findall(text))
+
+
+def _unit(found: re.Match[str]) -> str:
+    """`seconds` as `s`."""
+    return found[1][0].lower()
 
 
 def reset(
@@ -55,22 +64,32 @@ def reset(
     """
     if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
         return max(0.0, milliseconds / 1000)
-    for name in ("retry-after", *also):
-        value = headers.get(name)
-        if value is None:
-            continue
-        seconds = _number(value)
-        if seconds is None:
-            seconds = span(value)
-        if seconds is None and (at := _date(value)) is not None:
-            reference = _date(headers.get("date", ""))
-            here = now if reference is None else reference
-            seconds = None if here is None else at - here
-        if seconds is not None:
+    if (seconds := _usual(headers, now)) is not None:
+        return seconds
+    for name in also:
+        if (value := headers.get(name)) and (seconds := moment(value, now)) is not None:
             return max(0.0, seconds)
-    if found := _IN_TEXT.search(body[:8_192].decode(errors="replace")):
-        return span(found[1])
+    said = body[:8_192].decode(errors="replace")
+    if found := _IN_TEXT.search(said):
+        return span(_WORDS.sub(_unit, found[1]))
+    if (found := _IN_HEADERS_TOLD.search(said)) and (seconds := moment(found[1], now)) is not None:
+        return max(0.0, seconds)
     return None
+
+
+def _usual(headers: Mapping[str, str], now: float | None) -> float | None:
+    """What `retry-after` says, in any of its forms."""
+    value = headers.get("retry-after")
+    if value is None:
+        return None
+    seconds = _number(value)
+    if seconds is None:
+        seconds = span(value)
+    if seconds is None and (at := _date(value)) is not None:
+        reference = _date(headers.get("date", ""))
+        here = now if reference is None else reference
+        seconds = None if here is None else at - here
+    return None if seconds is None else max(0.0, seconds)
 
 
 def retry_after(
@@ -79,6 +98,30 @@ def retry_after(
     """`reset`, clamped to 0..300 s."""
     seconds = reset(headers, now, body=body, also=also)
     return None if seconds is None else min(seconds, LONGEST)
+
+
+_EPOCH: Final = 1e9
+"""a number beyond this is a moment, not a span: no limit lasts thirty years"""
+_EPOCH_MS: Final = 1e12
+
+
+def moment(text: str, now: float | None) -> float | None:
+    """Seconds of `6m0s`, `7.66s`, `60`, a Unix time in seconds or milliseconds, or an RFC 3339 time. What
+    needs a `now` is unknown without one."""
+    text = text.strip()
+    if re.fullmatch(r"\d{1,13}(\.\d{1,9})?", text):
+        number = float(text)
+        if number < _EPOCH:
+            return number
+        at = number / 1000 if number >= _EPOCH_MS else number
+        return None if now is None else at - now
+    if (seconds := span(text)) is not None:
+        return seconds
+    try:
+        day = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return day.timestamp() - now if day.tzinfo is not None and now is not None else None
 
 
 def _number(text: str | None) -> float | None:

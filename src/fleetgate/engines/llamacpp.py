@@ -51,6 +51,7 @@ METRICS: Final = Ask("/metrics", optional=True)
 SLOTS: Final = Ask("/slots", optional=True, stirs=True)
 LOAD: Final = "/models/load"
 UNLOAD: Final = "/models/unload"
+INFILL: Final = "/infill"
 
 _SERVED: Final = TEXT | {Capability.EMBED, Capability.RERANK, Capability.TRANSCRIBE}
 _RUNNING: Final = "llamacpp:requests_processing"
@@ -61,6 +62,7 @@ _CALLERS_FAULT: Final = re.compile(
     re.IGNORECASE,
 )
 _NOT_THERE: Final = re.compile(r"\bis not (?:loaded|running)\b", re.IGNORECASE)
+_NO_GAPS: Final = re.compile(r"\binfill is not supported\b", re.IGNORECASE)
 _ALREADY: Final = re.compile(r"\balready (?:running|loaded)\b|\bis not (?:running|loaded)\b", re.IGNORECASE)
 
 
@@ -68,10 +70,14 @@ class LlamaCpp(Plain):
     """The kind `llamacpp`."""
 
     name = "llamacpp"
+    counts_messages = True
     ports = (8080,)
+    continues = "assistant"
     serves = _SERVED
-    # Merged in November 2025 and in the weeks after; the builds of those months mended much of it.
-    since: Mapping[str, tuple[int, ...]] = MappingProxyType({"anthropic": (7_800,), "responses": (8_200,)})
+    infill: str | None = INFILL
+    # Messages came in November 2025, and the builds after it mended much. Its stream of responses is not used:
+    # the official client cannot read it (no `content_index` in its deltas, tried with build 11549).
+    since: Mapping[str, tuple[int, ...]] = MappingProxyType({"anthropic": (7_800,)})
 
     def load(
         self,
@@ -121,6 +127,8 @@ def classify(status: int, headers: Mapping[str, str], body: bytes) -> FailureCla
     found = faults.classify(status, headers, body)
     if found is FailureClass.SERVER_ERROR and status == 500 and _CALLERS_FAULT.search(error_text(body)):
         return FailureClass.BAD_REQUEST
+    if status == 501 and _NO_GAPS.search(error_text(body)):
+        return FailureClass.ABSENT_FEATURE  # this model cannot; others may
     if found is FailureClass.BAD_REQUEST and _NOT_THERE.search(error_text(body)):
         return FailureClass.LOADING  # a router threw it out meanwhile, or loads nothing by itself
     return found

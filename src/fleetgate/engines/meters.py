@@ -8,13 +8,11 @@ over says nothing about what we may use, because others may use the same account
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
-from datetime import datetime
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
 
-from fleetgate.engines.hints import ABSURD, LONGEST, span
+from fleetgate.engines.hints import ABSURD, LONGEST, moment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -52,6 +50,18 @@ METERS: Final[Mapping[str, tuple[Meter, ...]]] = MappingProxyType(
 """provider -> its meters; all unverified"""
 
 
+HINTS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {
+        "openrouter": ("x-ratelimit-reset",),
+        "together": ("x-ratelimit-reset",),
+        "azure": ("x-ratelimit-reset-requests", "x-ratelimit-reset-tokens"),
+        "mistral": ("x-ratelimit-reset", "ratelimit-reset"),
+    }
+)
+"""provider -> headers of a refusal that say when to come back, beside `retry-after` and `retry-after-ms`; all
+unverified"""
+
+
 @dataclass(frozen=True, slots=True)
 class Empty:
     """A limit of which nothing is left."""
@@ -69,7 +79,7 @@ def empty(header: Callable[[str], str | None], meters: Iterable[Meter], now: flo
         left = header(meter.remaining)
         if left is None or left.strip() not in _NOTHING:
             continue
-        seconds = _seconds(header(meter.reset) or "", now)
+        seconds = moment(header(meter.reset) or "", now)
         if seconds is None or not 0 < seconds <= ABSURD:
             continue
         quota = seconds > LONGEST and meter.per != "minute"
@@ -80,23 +90,3 @@ def empty(header: Callable[[str], str | None], meters: Iterable[Meter], now: flo
 
 
 _NOTHING: Final = frozenset({"0", "0.0"})
-_EPOCH: Final = 1e9
-"""a number beyond this is a moment, not a span: no limit lasts thirty years"""
-_EPOCH_MS: Final = 1e12
-
-
-def _seconds(text: str, now: float) -> float | None:
-    """Seconds of `6m0s`, `7.66s`, `60`, a Unix time in seconds or milliseconds, or an RFC 3339 time."""
-    text = text.strip()
-    if re.fullmatch(r"\d{1,13}(\.\d{1,9})?", text):
-        number = float(text)
-        if number >= _EPOCH_MS:
-            return number / 1000 - now
-        return number - now if number >= _EPOCH else number
-    if (seconds := span(text)) is not None:
-        return seconds
-    try:
-        at = datetime.fromisoformat(text)
-    except ValueError:
-        return None
-    return at.timestamp() - now if at.tzinfo is not None else None

@@ -51,7 +51,10 @@ class Plain:
     load_dies_with_caller = False
     slots_assumed: int | None = None
     answers_any_name = False
+    counts_messages = False
+    continues: Literal["", "flags", "assistant", "prefix"] = ""
     speaks: Literal["openai", "anthropic"] = "openai"
+    infill: str | None = None
     since: Mapping[str, tuple[int, ...]] = MappingProxyType({})
     """other dialects that it speaks, and since which version"""
 

@@ -123,6 +123,17 @@ class EngineKind(Protocol):
         ...
 
     @property
+    def continues(self) -> Literal["", "flags", "assistant", "prefix"]:
+        """how it is told to go on with an answer in its text (`dialects.continuing`); empty: it cannot, or
+        it is not known"""
+        ...
+
+    @property
+    def counts_messages(self) -> bool:
+        """whether it counts the tokens of a request of Anthropic's dialect, where it speaks that"""
+        ...
+
+    @property
     def speaks(self) -> Literal["openai", "anthropic"]:
         """the dialect of its paths"""
         ...
@@ -142,6 +153,12 @@ class EngineKind(Protocol):
 
     def path(self, capability: Capability) -> str | None:
         """the path that serves this kind of work in its dialect, below the root; None: it does not"""
+        ...
+
+    @property
+    def infill(self) -> str | None:
+        """the path of its own call that fills a gap in a text, below the root, where its completion call
+        ignores `suffix`; None: there is none"""
         ...
 
     def load(self, model: str, keep: float | None, does: frozenset[Capability] | None = None) -> Ask | None:

@@ -140,8 +140,8 @@ def _said(value: Any) -> str | None:
             ]
             if parts:
                 return "; ".join(parts)
-        if isinstance(inner, dict) and text(inner.get("message")):
-            return str(inner["message"])
+        if isinstance(inner, dict) and (deeper := _said(inner)):
+            return deeper
     return None
 
 

@@ -25,6 +25,7 @@ class Deed(StrEnum):
     DROP = "left out"
     RENAME = "renamed"
     CLAMP = "clamped"
+    MAP = "changed"
     REFUSE = "refused"
     """the answer would lack what was asked for. Where its value asks for nothing, it is left out"""
 
@@ -44,8 +45,23 @@ class Rule:
     """only models whose id this pattern finds; empty: all"""
     translated: bool = False
     """only in requests that the gateway translated from another dialect: what callers write passes"""
+    most: float | None = None
+    """what a number is lowered to"""
+    into: tuple[tuple[bytes, bytes], ...] = ()
+    """value -> the one that is sent instead, as JSON"""
+    written: bool = False
+    """it stands in the file: also for completions and embeddings"""
     silent: bool = False
     """nothing is lost by it, so nobody is told"""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the file says about one engine or provider: before all others about the same members."""
+
+    rules: tuple[Rule, ...] = ()
+    kept: tuple[Rule, ...] = ()
+    """members that pass as they are; only `member` and `models` count"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +135,7 @@ _MISTRAL: Final = frozenset(
     | {"tools", "tool_choice", "parallel_tool_calls", "response_format", "presence_penalty", "prediction"}
     | {"frequency_penalty", "safe_prompt", "prompt_mode"}
 )
+_NO_GAPS: Final = "it fills no gap in a text"
 _LACKS: Final = "answers there have no such part"
 
 PROVIDERS: Final[Mapping[str, Book]] = MappingProxyType(
@@ -217,8 +234,16 @@ ANY_ENGINE: Final = (
 ENGINES: Final[Mapping[str, Book]] = MappingProxyType(
     {
         "ollama": Book((_TEMPLATE, _OLD_BOUND)),
-        "vllm": Book((_TEMPLATE, _PENALTY, _SWITCHED)),
-        "sglang": Book((_TEMPLATE, _PENALTY, _SWITCHED)),
+        "vllm": Book((_TEMPLATE, _PENALTY, _SWITCHED, Rule("suffix", _R, _NO_GAPS))),
+        "sglang": Book(
+            (
+                _TEMPLATE,
+                _PENALTY,
+                _SWITCHED,
+                Rule("suffix", _R, "it ignores it, but where it was started with a completion template"),
+            )
+        ),
+        "tgi": Book((_TEMPLATE, Rule("suffix", _R, _NO_GAPS))),
     }
 )
 """by the kind of engine; all others have what `ANY_ENGINE` says"""

@@ -50,6 +50,7 @@ class Sglang(Plain):
 
     name = "sglang"
     ports = (30000,)
+    continues = "flags"
     serves = TEXT | {Capability.EMBED, Capability.RERANK}
 
     def pulse(self) -> Sequence[Ask]:

@@ -52,6 +52,7 @@ class TabbyApi(Plain):
 
     name = "tabbyapi"
     ports = (5000,)
+    continues = "flags"
     serves = TEXT | {Capability.EMBED}
     answers_any_name = True
 

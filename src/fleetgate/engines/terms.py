@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate.engines import rules
-from fleetgate.engines.rules import Book, Deed, Rule
+from fleetgate.engines.rules import Book, Deed, Rule, Written
 from fleetgate.errors import AttemptFailed, FailureClass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 MOST_CHOICES: Final = 8
 """answers at once of an engine of one's own"""
@@ -50,6 +50,8 @@ class Change:
     why: str
     to: str = ""
     silent: bool = False
+    counted: str = "other"
+    """the rule's member, by which it is counted: never a name that a caller made up"""
 
     @property
     def text(self) -> str:
@@ -58,6 +60,8 @@ class Change:
             return f"{self.member} sent as {self.to}"
         if self.deed is Deed.CLAMP and self.to:
             return f"{self.member} lowered to {self.to}"
+        if self.deed is Deed.MAP:
+            return f"{self.member} changed to {self.to}"
         return f"{self.member} {self.deed.value}"
 
 
@@ -75,16 +79,40 @@ class Asked:
     """False: a completion"""
 
 
+class Unfit(AttemptFailed):
+    """The request cannot be taken there. `changes`: the rules that had fired, the one that refuses last."""
+
+    def __init__(self, failed: AttemptFailed, changes: tuple[Change, ...]) -> None:
+        super().__init__(failed.failure, failed.text, status=failed.status)
+        self.changes = changes
+
+
+NOTHING: Final = Written()
+
+
 class Terms:
     """The terms of one deployment."""
 
     __slots__ = ("_allowed", "_of_messages", "_own", "_rules", "_watched")
 
-    def __init__(self, book: Book, model: str, *, own: bool) -> None:
+    def __init__(self, book: Book, model: str, *, own: bool, written: Written = NOTHING) -> None:
         """`own`: an engine of one's own, which is kept from what would hurt it."""
-        found = [one for one in book.rules if not one.models or re.search(one.models, model)]
+        first = [one for one in written.rules if _is_for(one, model)]
+        kept = {one.member for one in written.kept if _is_for(one, model)}
+        settled = kept | {one.member for one in first}
+        targets = {one.to for one in first if one.deed is Deed.RENAME}
+        found = [
+            *first,
+            *(
+                one
+                for one in book.rules
+                if _is_for(one, model)
+                and one.member not in settled
+                and not (one.deed is Deed.RENAME and one.member in targets)
+            ),
+        ]
         self._own = own
-        self._allowed = book.allowed
+        self._allowed = book.allowed | settled | targets if book.allowed is not None else None
         self._of_messages = tuple(one for one in found if one.member.startswith(rules.IN_MESSAGES))
         self._rules = tuple(one for one in found if one not in self._of_messages)
         bounds = {_SWITCHES, "n"} if own else set()
@@ -116,14 +144,18 @@ class Terms:
         changes: list[Change] = []
         if self._own:
             _bound(members, context, changes.append)
-        if asked.chat or self._own:
-            for rule in self._rules:
-                if rule.translated <= asked.translated and rule.member in members:
+        for rule in self._rules:
+            applies = asked.chat or self._own or rule.written
+            if applies and rule.translated <= asked.translated and rule.member in members:
+                try:
                     _do(rule, members, changes.append)
+                except AttemptFailed as failed:
+                    raise Unfit(failed, (*changes, _change(rule, rule.deed))) from None
         if asked.chat and self._allowed is not None:
             for name in [name for name in members if name not in self._allowed]:
                 said = not _empty(name, members.pop(name))
-                changes.append(Change(name, Deed.DROP, "it refuses what it does not know", silent=not said))
+                change = Change(name, Deed.DROP, "it refuses what it does not know", silent=not said)
+                changes.append(change)
         if asked.chat and self._of_messages and "messages" in members:
             self._messages(members, changes.append)
         return (_encode(members), tuple(changes)) if changes else (body, ())
@@ -139,20 +171,50 @@ class Terms:
             gone = [message.pop(name, None) for message in messages]
             if any(one is not None for one in gone):
                 changed = True
-                tell(Change(rule.member, rule.deed, rule.why, silent=rule.silent))
+                tell(_change(rule, rule.deed))
         if changed:
             members["messages"] = msgspec.Raw(_encode(messages))
 
 
-def terms_of_engine(kind: str, model: str) -> Terms:
+def terms_of_engine(kind: str, model: str, written: Written = NOTHING) -> Terms:
     """For a model of an engine of one's own."""
-    return Terms(rules.ENGINES.get(kind, rules.ANOTHER_ENGINE), model, own=True)
+    return Terms(rules.ENGINES.get(kind, rules.ANOTHER_ENGINE), model, own=True, written=written)
 
 
-def terms_of_provider(name: str, model: str) -> Terms | None:
+def terms_of_provider(name: str, model: str, written: Written = NOTHING) -> Terms | None:
     """For a model of a provider; None: it takes everything, as far as is known."""
     book = rules.PROVIDERS.get(name)
-    return Terms(book, model, own=False) if book is not None else None
+    if book is None and not written.rules:
+        return None
+    return Terms(book or Book(), model, own=False, written=written)
+
+
+_QUOTES: Final = "[`'\"]"
+
+
+def member_in(text: str, names: Iterable[str]) -> str:
+    """The member of a request that an error answer speaks of, in quotes or as a path; empty: none."""
+    if not _NOT_TAKEN.search(text):
+        return ""
+    for name in sorted(names, key=len, reverse=True):
+        if name not in _NEEDED and re.search(rf"{_QUOTES}(?:body\.)?{re.escape(name)}{_QUOTES}", text):
+            return name
+    return ""
+
+
+_NOT_TAKEN: Final = re.compile(
+    r"not support|unsupported|unknown|unrecogni[sz]ed|not permitted|unexpected|extra|not allowed|cannot find",
+    re.IGNORECASE,
+)
+_NEEDED: Final = frozenset({"model", "messages", "stream", "prompt", "input"})
+
+
+def _is_for(rule: Rule, model: str) -> bool:
+    return not rule.models or re.search(rule.models, model) is not None
+
+
+def _change(rule: Rule, deed: Deed, to: str = "", *, silent: bool = False) -> Change:
+    return Change(rule.member, deed, rule.why, to, silent or rule.silent, rule.member)
 
 
 def _quoted(rule: Rule) -> bytes:
@@ -169,16 +231,39 @@ def _do(rule: Rule, members: dict[str, msgspec.Raw], tell: Callable[[Change], No
     name = rule.member
     if rule.values and bytes(members[name]) not in rule.values:
         return
+    if rule.deed in _CHANGES_VALUES:
+        _change_value(rule, members, tell)
+        return
     if rule.deed is Deed.RENAME:
         value = members.pop(name)
         members.setdefault(rule.to, value)
     elif rule.deed is Deed.REFUSE and not _empty(name, members[name]):
         raise _unfit(f"`{name}` cannot be had there: {rule.why}")
     else:
-        silent = _empty(name, members.pop(name)) or rule.silent
-        tell(Change(name, Deed.DROP, rule.why, silent=silent))
+        tell(_change(rule, Deed.DROP, silent=_empty(name, members.pop(name))))
         return
-    tell(Change(name, rule.deed, rule.why, rule.to, rule.silent))
+    tell(_change(rule, rule.deed, rule.to))
+
+
+_CHANGES_VALUES: Final = frozenset({Deed.CLAMP, Deed.MAP})
+
+
+def _change_value(rule: Rule, members: dict[str, msgspec.Raw], tell: Callable[[Change], None]) -> None:
+    """Another value, where the rule is about this one."""
+    value = msgspec.json.decode(members[rule.member])
+    if rule.deed is Deed.MAP:
+        into = dict(rule.into).get(_encode(value))
+    else:
+        above = isinstance(value, int | float) and not isinstance(value, bool) and value > (rule.most or 0)
+        into = _encode(_plain(rule.most or 0)) if above else None
+    if into is not None:
+        members[rule.member] = msgspec.Raw(into)
+        tell(_change(rule, rule.deed, into.decode()))
+
+
+def _plain(number: float) -> int | float:
+    """4096.0 as 4096: members that count are refused with a point in them."""
+    return int(number) if number.is_integer() else number
 
 
 def _bound(members: dict[str, msgspec.Raw], context: int | None, tell: Callable[[Change], None]) -> None:
@@ -189,7 +274,7 @@ def _bound(members: dict[str, msgspec.Raw], context: int | None, tell: Callable[
     for name in _LENGTHS:
         if name in members and (_whole(members[name]) or 0) > most:
             members[name] = msgspec.Raw(b"%d" % most)
-            tell(Change(name, Deed.CLAMP, "no more fits into the model", str(most)))
+            tell(Change(name, Deed.CLAMP, "no more fits into the model", str(most), counted=name))
     for name in _GRAMMARS & members.keys():
         if len(members[name]) > MOST_GRAMMAR:
             raise _unfit(f"`{name}` is larger than {MOST_GRAMMAR} bytes")
@@ -208,7 +293,7 @@ def _switches(members: dict[str, msgspec.Raw], tell: Callable[[Change], None]) -
     members[_SWITCHES] = msgspec.Raw(_encode(kept))
     for name in sorted(given.keys() - kept.keys())[:MOST_CHOICES] or [""]:
         member = f"{_SWITCHES}.{name[:60]}".rstrip(".")
-        tell(Change(member, Deed.DROP, "plain values only, few and short"))
+        tell(Change(member, Deed.DROP, "plain values only, few and short", counted=_SWITCHES))
 
 
 def _is_plain(value: Any) -> bool:

@@ -44,6 +44,7 @@ class Tgi(Plain):
 
     name = "tgi"
     ports = (3000,)
+    continues = "assistant"
     serves = TEXT
 
     def pulse(self) -> Sequence[Ask]:

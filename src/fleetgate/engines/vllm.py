@@ -45,7 +45,9 @@ class Vllm(Plain):
     """The kind `vllm`."""
 
     name = "vllm"
+    counts_messages = True
     ports = (8000,)
+    continues = "flags"
     serves = frozenset(Capability) - {
         *(Capability.IMAGE, Capability.EDIT, Capability.SPEAK, Capability.MODERATE)
     }

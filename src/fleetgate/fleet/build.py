@@ -12,11 +12,13 @@ from fleetgate.config.checks import is_usable
 from fleetgate.config.names import bare_host, engine_names, model_id, model_name
 from fleetgate.domain import Model, Power
 from fleetgate.engines.kinds import OF_PROVIDERS
-from fleetgate.engines.meters import METERS, USUAL
+from fleetgate.engines.meters import HINTS, METERS, USUAL
 from fleetgate.engines.provided import Provided
 from fleetgate.engines.terms import terms_of_engine, terms_of_provider
 from fleetgate.engines.versions import DIALECT_PATHS
+from fleetgate.fleet.written_rules import written_rules
 from fleetgate.live import Way
+from fleetgate.prices import retired
 from fleetgate.prices.choose import price_for
 from fleetgate.pricing import FREE, Price, price_of
 from fleetgate.upstream.port import Target
@@ -28,11 +30,16 @@ if TYPE_CHECKING:
     from fleetgate.config.schema import Engine as EngineSettings
     from fleetgate.config.schema import Health, ModelEntry, Node, Provider, Settings
     from fleetgate.config.secrets import Secret
+    from fleetgate.domain import Retirement
     from fleetgate.engines.meters import Meter
     from fleetgate.engines.port import EngineKind
     from fleetgate.engines.terms import Terms
     from fleetgate.live import Engine as LiveEngine
     from fleetgate.live import Node as LiveNode
+
+def _never(_model: str) -> None:
+    return None
+
 
 LET_THROUGH: Final = Price(ceiling=0, origin="unpriced")
 """Nobody knows, and it is asked all the same: the cost stays unknown, and no budget holds anything."""
@@ -78,12 +85,17 @@ class EnginePlan:
     provided: EngineKind | None = None
     """the kind of a known provider, made of its row"""
     meters: tuple[Meter, ...] = ()
+    hints: tuple[str, ...] = ()
+    """further headers that say when to come back"""
+    retires: Callable[[str], Retirement | None] = field(default=_never, repr=False, compare=False)
+    """when its provider retires a model, by its id"""
     max_loaded: int | None = None
     preload: tuple[str, ...] = ()
     pin: tuple[str, ...] = ()
     keep_alive: float | None = None
     memory: int | None = None
     bandwidth: int | None = None
+    fetches_media: bool = False
     dialects: frozenset[str] | None = None
     """those it speaks beside that of its kind, as written"""
     ways: Mapping[str, Way] = field(default_factory=dict)
@@ -139,6 +151,7 @@ def fill_engine(engine: LiveEngine, plan: EnginePlan) -> None:
     engine.slots_assumed = engine.kind.slots_assumed
     engine.preload, engine.pin, engine.keep_alive = plan.preload, plan.pin, plan.keep_alive
     engine.memory, engine.bandwidth = plan.memory, plan.bandwidth
+    engine.fetches_media = plan.fetches_media
     engine.ways_written = plan.dialects is not None or not plan.local
     if engine.ways_written:
         engine.ways = _ways(plan)
@@ -212,13 +225,14 @@ def _engines_of(
             local=True,
             prefix=f"{name}/{engine_name}",
             price=partial(_own_price, engine, settings.currency),
-            terms=partial(terms_of_engine, engine.kind),
+            terms=partial(terms_of_engine, engine.kind, written=written_rules(engine.rules)),
             max_loaded=engine.max_loaded,
             preload=engine.preload,
             pin=engine.pin,
             keep_alive=engine.keep_alive,
             memory=engine.memory or node.memory,
             bandwidth=engine.bandwidth or node.bandwidth,
+            fetches_media=engine.fetches_media,
             dialects=engine.dialects,
         )
 
@@ -250,8 +264,14 @@ def _provider(name: str, provider: Provider, settings: Settings) -> EnginePlan |
         local=False,
         prefix=name,
         price=partial(_provider_price, name, provider, settings),
-        terms=partial(terms_of_provider, "" if _is_anybody(provider) else provider.kind or name),
+        terms=partial(
+            terms_of_provider,
+            "" if _is_anybody(provider) else provider.kind or name,
+            written=written_rules(provider.rules),
+        ),
         meters=_meters(name, provider),
+        hints=() if _is_anybody(provider) else HINTS.get(provider.kind or name, ()),
+        retires=partial(retired.lookup, providers.row_name(name, provider)),
         dialects=provider.dialects,
         ways=_known_ways(name, provider),
     )

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from fleetgate.config.schema import Settings
     from fleetgate.engines.port import EngineKind, Reading
+    from fleetgate.engines.terms import Change
     from fleetgate.fleet.lease import Lease
     from fleetgate.fleet.rooms import Wish
     from fleetgate.forecast.task import Answered, Task
@@ -169,7 +170,7 @@ class Fleet:
             self.engines[plan.id] = engine
         engine.node, engine.kind = self.nodes[plan.node], kind
         engine.root, engine.versioned = plan.root, plan.versioned
-        engine.accounts, engine.meters = accounts, plan.meters
+        engine.accounts, engine.meters, engine.hints = accounts, plan.meters, plan.hints
         engine.rules = rules(plan.health)
         engine.every = plan.health.every
         engine.transport = plan.transport
@@ -201,6 +202,7 @@ class Fleet:
             self.learning.assume(deployment)
             deployment.price = plan.price(model, self._wall())
             deployment.terms = plan.terms(model.id)
+            deployment.retires = plan.retires(model.id)
             deployment.rules = rules_of(deployment, self._settings)
             kept[deployment_id] = deployment
         for gone in engine.deployments.keys() - kept.keys():
@@ -310,6 +312,7 @@ class Fleet:
             self._set_models(engine, plan)
             self._index()
         self._report("catalogue", engine=engine.id, models=len(models))
+        self._tell_retirements(engine)
         self._save(engine)
 
     def probe_failed(self, engine: Engine, error: AttemptFailed) -> None:
@@ -365,6 +368,32 @@ class Fleet:
         if error.failure in _NOBODY:
             self._residency.lost(deployment.engine)
         self._changed()
+
+    def applied(self, deployment: Deployment, changes: Iterable[Change]) -> None:
+        """Rules fired for a request that was sent there, or kept it from being sent."""
+        deployment.engine.applied.update((one.counted, one.deed.value) for one in changes)
+
+    def asked(self, deployment: Deployment) -> None:
+        """A request goes there. A model that is retired, or soon will be, is told of once."""
+        retires = deployment.retires
+        if retires is None or deployment.retirement_told or not retires.near(self._wall()):
+            return
+        deployment.retirement_told = True
+        text = retires.text(self._wall())
+        self._report("model_retires", "warning", deployment=deployment.id, on=retires.day, text=text)
+
+    def _tell_retirements(self, engine: Engine) -> None:
+        """Of a list of models: all at once."""
+        wall = self._wall()
+        found = {
+            one.model.id: one
+            for one in engine.deployments.values()
+            if one.retires is not None and one.retires.near(wall) and not one.retirement_told
+        }
+        for one in found.values():
+            one.retirement_told = True
+        if found:
+            self._report("models_retire", "warning", engine=engine.id, models=sorted(found))
 
     def heard(self, deployment: Deployment, account: Account, answer: Answer) -> None:
         """The head of a provider's answer came: it may say that nothing is left."""

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fleetgate.errors import Refused
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -29,10 +31,15 @@ _NOT_ENTERED: Final = frozenset(
     | {"response_format", "tool_calls", "function", "functions", "thinking", "refusal", "cache_control"}
     | {"chat_template_kwargs", "logit_bias", "stop", "model"}
 )
-_OF_TOOLS: Final = frozenset({"tool_use", "function_call", "custom_tool_call", "tool_call", "server_tool_use"})
+_OF_TOOLS: Final = frozenset(
+    {"tool_use", "server_tool_use", "tool_call", "function_call", "custom_tool_call"}
+)
 """what a model wrote: its arguments are nobody's to fetch"""
 _SCHEME: Final = re.compile(r"[a-z][a-z0-9+.-]*:")
 _RAW_BASE64: Final = re.compile(r"[A-Za-z0-9+/_=\s-]*")
+DEEPEST: Final = 64
+"""levels after which a body is looked at closely, whatever its names are"""
+_IN_CHAT: Final = re.compile(r"\.content(?:\[\d+\])+\.(?:image|audio)_url(?:\.url)?\Z")
 _WEB: Final = ("http://", "https://")
 _LOOKED_AT: Final = 4_096
 """signs of a value by which it is told from data"""
@@ -60,11 +67,8 @@ class Place:
 
     @property
     def fetchable(self) -> bool:
-        """Whether the data may stand in its place: the forms of a picture in a chat that all engines know."""
-        shown = re.sub(r"\[\d+\]", "", self.path)
-        return shown.endswith(("content.image_url", "content.image_url.url")) and self.text.strip()[
-            :8
-        ].lower().startswith(_WEB)
+        """Whether data may stand in its place: the forms of a chat that all engines take."""
+        return _IN_CHAT.search(self.path) is not None and self.text.strip()[:8].lower().startswith(_WEB)
 
     def put(self, data: str) -> None:
         self.inside[self.at] = data
@@ -75,24 +79,30 @@ class Addresses:
     """The addresses of one body."""
 
     places: list[Place]
-    _members: dict[str, msgspec.Raw]
-    _opened: list[dict[str, Any]]
+    members: dict[str, msgspec.Raw]
+    opened: list[dict[str, Any]]
     """members that hold some, decoded, each by its name"""
+
+    @classmethod
+    def none(cls) -> Addresses:
+        return cls([], {}, [])
 
     def encode(self) -> bytes:
         """The members as JSON without the braces around them: those without addresses byte by byte."""
-        members = dict(self._members)
-        for holder in self._opened:
+        members = dict(self.members)
+        for holder in self.opened:
             members.update({name: msgspec.Raw(_encode(value)) for name, value in holder.items()})
         return _encode(members)[1:-1]
 
 
 def suspected(members: Mapping[str, msgspec.Raw]) -> bool:
     """Whether a body may hold addresses. Never False where it does."""
-    return any(_suspected(name, raw) for name, raw in members.items())
+    return any(_suspected(name, raw, 0) for name, raw in members.items())
 
 
-def _suspected(name: str, raw: msgspec.Raw) -> bool:
+def _suspected(name: str, raw: msgspec.Raw, depth: int) -> bool:
+    if depth > DEEPEST:
+        return True
     if name in _NOT_ENTERED:
         return False
     begin = memoryview(raw)[0]
@@ -104,7 +114,7 @@ def _suspected(name: str, raw: msgspec.Raw) -> bool:
         rows = _rows(raw) if begin == _LIST else (_split(raw),)
     except (msgspec.DecodeError, RecursionError):
         return _OBJECT in bytes(raw)  # a list of other things; `find` looks into it
-    return any(_suspected(key, value) for row in rows for key, value in row.items())
+    return any(_suspected(key, value, depth + 1) for row in rows for key, value in row.items())
 
 
 def _carries(name: str) -> bool:
@@ -113,15 +123,18 @@ def _carries(name: str) -> bool:
 
 
 def find(members: bytes) -> Addresses:
-    """All addresses in a JSON object. Raises ValueError where it is none, RecursionError where it is deep."""
+    """All addresses in a JSON object that was read before. Raises Refused where it is nested too deeply."""
     found = Addresses([], _split(members), [])
-    for name, raw in found._members.items():
-        if _suspected(name, raw):
+    for name, raw in found.members.items():
+        if _suspected(name, raw, 0):
             holder = {name: _decode(raw)}
-            places = list(_members_of(holder, "", inside=False))
+            try:
+                places = list(_members_of(holder, "", inside=False))
+            except RecursionError:
+                raise Refused(400, "malformed", f"`{name}` is nested too deeply", param=name) from None
             if places:
                 found.places += places
-                found._opened.append(holder)
+                found.opened.append(holder)
     return found
 
 

@@ -14,11 +14,12 @@ from fleetgate import sse
 from fleetgate.dialects import openai
 from fleetgate.dialects.assemble import Assembly
 from fleetgate.dialects.openai import Look
-from fleetgate.domain import IN_TOKENS, Capability, Timings, Usage
+from fleetgate.domain import IN_TOKENS, PASSING, PICTURES, Capability, Timings, Usage
 from fleetgate.engines import hints
 from fleetgate.engines.reading import error_text
-from fleetgate.engines.terms import Asked
+from fleetgate.engines.terms import Asked, Unfit, member_in
 from fleetgate.errors import AttemptFailed, FailureClass
+from fleetgate.gateway import through
 from fleetgate.gateway.lane import lane_to
 from fleetgate.upstream.port import UpstreamRequest, read_all
 
@@ -28,9 +29,12 @@ if TYPE_CHECKING:
     from fleetgate.dialects.port import Cutter, Reader
     from fleetgate.engines.terms import Change
     from fleetgate.gateway.body import Body
+    from fleetgate.gateway.form import Upload
     from fleetgate.gateway.lane import Lane
+    from fleetgate.gateway.resume import Resume
+    from fleetgate.gateway.through import Through
     from fleetgate.live import Account, Deployment
-    from fleetgate.upstream.port import Answer, Transport
+    from fleetgate.upstream.port import Answer, Pieces, Transport
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
 """Bytes of a whole answer."""
@@ -60,6 +64,8 @@ class Ask:
     """output tokens that the rest of a budget allows, where the caller left that open"""
     lane: Lane | None = None
     """how it is spoken with, where that is not OpenAI's dialect; known as soon as it is sent"""
+    resume: Resume | None = None
+    """asked first for a lane, so that somebody else could go on with the answer"""
     changes: tuple[Change, ...] = ()
     """what this deployment does not take as it was written; known as soon as it is sent"""
 
@@ -105,7 +111,7 @@ class Flow:
         return self.reader.unsaid
 
 
-async def attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> Whole | Flow:
+async def attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> Whole | Flow | Through:
     """Make the attempt. Raises AttemptFailed; a cancelled one leaves no socket open."""
     if ask.limit is None:
         return await _attempt(ask, transport, wall)
@@ -116,24 +122,53 @@ async def attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> 
         raise AttemptFailed(FailureClass.FIRST_TOKEN_TIMEOUT, f"no content within {ask.limit:g} s") from None
 
 
-async def _attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> Whole | Flow:
+async def _attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) -> Whole | Flow | Through:
     engine = ask.deployment.engine
     path = engine.kind.path(ask.capability)
     if path is None:
         raise AttemptFailed(FailureClass.ABSENT_FEATURE, f"{engine.kind.name} has no {ask.capability.value}")
     stream = ask.streamed if ask.capability in IN_TOKENS else None
-    body = _prepare(ask, stream, wall)
+    body: bytes | Pieces | None = None
+    if ask.resume is not None and stream:
+        body = await _resumable(ask, transport, wall)
+    if ask.body.upload is not None:
+        body = ask.body.upload.form(ask.deployment.model.id)
+    if body is None:
+        body = _prepare(ask, stream, wall)
     target, path, headers = engine.target, engine.path(path), (*ask.headers, *ask.account.headers)
     if (lane := ask.lane) is not None:
         target, path = lane.target or target, lane.path or path
         headers = tuple({**dict(headers), **dict(lane.headers)}.items())
+    if ask.body.upload is not None or ask.capability in PASSING:
+        headers = _media_headers(headers, ask.body.upload)
     request = UpstreamRequest(target, "POST", path, headers, body, ask.fresh)
     answer = await transport.open(request)
     try:
         return await _read(ask, answer, wall)
+    except openai.InBand as told:
+        answer.abort()
+        raise _told(ask, told) from None
     except BaseException:
         answer.abort()
         raise
+
+
+async def _resumable(ask: Ask, transport: Transport, wall: Callable[[], float]) -> bytes | None:
+    """The body of an attempt that others could go on with; None: this one is made in the usual way."""
+    assert ask.resume is not None
+    if ask.deployment.engine.kind.speaks != "openai":
+        return None
+    raw = _encoded(ask, stream=True)
+    lane = ask.lane = await ask.resume.way(ask, raw, transport, wall)
+    return None if lane is None else lane.request(raw).body
+
+
+def _media_headers(
+    headers: tuple[tuple[str, str], ...], upload: Upload | None
+) -> tuple[tuple[str, str], ...]:
+    """With the type of a form, and ready for any kind of answer."""
+    ours = {"accept": "*/*"} if upload is None else {"accept": "*/*", "content-type": upload.content_type}
+    return tuple({**dict(headers), **ours}.items())
 
 
 def changes(capability: Capability, deployment: Deployment, body: Body) -> list[str]:
@@ -161,30 +196,38 @@ def _prepare(ask: Ask, stream: bool | None, wall: Callable[[], float]) -> bytes:
 def _encoded(ask: Ask, stream: bool | None) -> bytes:  # noqa: FBT001  (as it is encoded)
     """The body as this deployment takes it. Raises AttemptFailed where it cannot be."""
     body, deployment = ask.body, ask.deployment
-    raw = body.encode(deployment.model.id, stream=stream, cap=ask.cap)
+    rest = body.replaced.rest(deployment) if body.replaced is not None else None
+    raw = body.encode(deployment.model.id, stream=stream, cap=ask.cap, rest=rest)
     terms = deployment.terms
     if terms is None or ask.capability not in _BY_TERMS:
         return raw
-    chat = ask.capability is not Capability.COMPLETE
+    chat = ask.capability not in _NO_CHATS
     asked = Asked(body.names, body.translated, body.wanted.max_tokens, chat)
     ours = (ask.cap is not None and terms.writes("max_tokens")) or (stream and terms.writes("stream_options"))
     if not ours and terms.fits(raw, asked, deployment.context):
         return raw
-    raw, ask.changes = terms.apply(raw, asked, deployment.context)
+    try:
+        raw, ask.changes = terms.apply(raw, asked, deployment.context)
+    except Unfit as unfit:
+        ask.changes = unfit.changes
+        raise
     return raw
 
 
 _BY_TERMS: Final = frozenset(
     {Capability.CHAT, Capability.VISION, Capability.TOOLS, Capability.REASONING, Capability.SCHEMA}
-    | {Capability.COMPLETE}
+    | {Capability.COMPLETE, Capability.EMBED}
 )
+_NO_CHATS: Final = frozenset({Capability.COMPLETE, Capability.EMBED})
 
 
-async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | Flow:
+async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | Flow | Through:
     if ask.heard is not None:
         ask.heard(answer)
     if answer.status >= 300:
         raise await _failure(ask, answer, wall)
+    if through.goes_through(ask.capability, ask.body, answer):
+        return await through.begin(ask.capability, ask.body, answer)
     is_stream = (answer.header("content-type") or "").startswith("text/event-stream")
     if not ask.streamed:
         if is_stream:
@@ -197,7 +240,7 @@ async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | 
             usage, timings, unsaid = lane.read_whole(body)
             return Whole(body, usage, answer.status, timings, unsaid, lane.native)
         usage, timings = openai.read_whole(body)
-        if ask.capability is Capability.IMAGE:
+        if ask.capability in PICTURES:
             usage = replace(usage, images=openai.pictures_in(body))
         unsaid = ask.capability is Capability.CHAT and openai.is_unsaid(body)
         return Whole(body, usage, answer.status, timings, unsaid)
@@ -217,15 +260,38 @@ async def _failure(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Attem
         answer.abort()
         return AttemptFailed(FailureClass.GARBAGE, f"the upstream redirects ({answer.status})")
     body = await read_all(answer, MAX_ERROR) or b""
-    headers = {name: value for name in _ERROR_HEADERS if (value := answer.header(name)) is not None}
-    failure = ask.deployment.engine.kind.classify(answer.status, headers, body)
+    engine = ask.deployment.engine
+    names = (*_ERROR_HEADERS, *engine.hints)
+    headers = {name: value for name in names if (value := answer.header(name)) is not None}
+    failure = engine.kind.classify(answer.status, headers, body)
     # A pause is clamped; a quota is out until its reset, however far away that is.
     hint = hints.reset if failure is FailureClass.QUOTA_EXHAUSTED else hints.retry_after
-    retry_after = hint(headers, wall(), body=body)
+    retry_after = hint(headers, wall(), body=body, also=engine.hints)
     text = "" if failure in _KEY_FAILURES else error_text(body)
-    return AttemptFailed(
-        failure, text or f"status {answer.status}", status=answer.status, retry_after=retry_after
-    )
+    text = _with_advice(ask, failure, text or f"status {answer.status}", wall)
+    return AttemptFailed(failure, text, status=answer.status, retry_after=retry_after)
+
+
+def _told(ask: Ask, told: openai.InBand) -> AttemptFailed:
+    """An error inside an answer that began well, as it would have been understood before it."""
+    if told.failure is FailureClass.SERVER_ERROR or told.status is None:
+        return told
+    failure = ask.deployment.engine.kind.classify(told.status, {}, told.body)
+    text = f"status {told.status}" if failure in _KEY_FAILURES else error_text(told.body)
+    return AttemptFailed(failure, text, status=told.status, retry_after=hints.retry_after({}, body=told.body))
+
+
+def _with_advice(ask: Ask, failure: FailureClass, text: str, wall: Callable[[], float]) -> str:
+    """The provider's words, and what is known here beside them."""
+    deployment = ask.deployment
+    if failure is FailureClass.MODEL_MISSING and deployment.retires is not None:
+        return f"{text.rstrip('.')}; {deployment.retires.text(wall())}"
+    if failure is FailureClass.BAD_REQUEST and not deployment.engine.node.local:
+        member = member_in(text, ask.body.names)
+        if member:
+            rule = f"`rules: [{{drop: {member}}}]`"
+            return f"{text.rstrip('.')}; {rule} at {deployment.engine.id} would leave it out"
+    return text
 
 
 _ERROR_HEADERS: Final = ("retry-after", "retry-after-ms", "date", "content-type")

@@ -13,25 +13,23 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fleetgate.errors import Refused, Source
+from fleetgate.errors import Refused
 from fleetgate.estimate import estimate_tokens
 from fleetgate.gateway import addresses, demands
 from fleetgate.gateway.likeness import Likeness, likeness
+from fleetgate.gateway.spool import IN_MEMORY, BodyBudget
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
 
-    from fleetgate.gateway.media import Media
+    from fleetgate.gateway.form import Upload
     from fleetgate.gateway.native import Original
+    from fleetgate.gateway.replaced import Replaced
 
     Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 
-IN_MEMORY: Final = 1024 * 1024
-"""Bytes above which a body waits in a file."""
 LONGEST_END_USER: Final = 200
 """Characters of the body's `user` that are recorded."""
-ALL_BODIES: Final = 256 * 1024 * 1024
-"""Bytes of all bodies that may be held at once."""
 _LENGTHS: Final = ("max_completion_tokens", "max_tokens")
 _OURS: Final = ("model", "stream", "stream_options")
 _decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -40,31 +38,6 @@ _encode: Final = msgspec.json.encode
 
 class CallerGone(Exception):
     """The caller left before its body was complete."""
-
-
-class BodyBudget:
-    """How many bytes of bodies the gateway holds now. Waiting requests count."""
-
-    __slots__ = ("held", "limit")
-
-    def __init__(self, limit: int = ALL_BODIES) -> None:
-        self.limit = limit
-        self.held = 0
-
-    def take(self, size: int) -> None:
-        if self.held + size > self.limit:
-            raise Refused(
-                503,
-                "too_many_bodies",
-                "the gateway holds too many large requests at the moment",
-                advice="Ask again in a moment.",
-                source=Source.GATEWAY,
-                retry_after=2.0,
-            )
-        self.held += size
-
-    def give_back(self, size: int) -> None:
-        self.held -= size
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,22 +70,25 @@ class Body:
         "_options",
         "_rest",
         "_rest_size",
+        "characters",
+        "events_wanted",
         "inputs",
         "likeness",
         "may_hold_addresses",
-        "media",
         "names",
         "needs",
         "opening",
         "original",
+        "replaced",
         "size",
         "tokens",
         "translated",
+        "upload",
         "wanted",
     )
 
     def __init__(
-        self, wanted: Wanted, options: dict[str, Any], rest: bytes, size: int, budget: BodyBudget
+        self, wanted: Wanted, options: dict[str, Any], rest: bytes, size: int, budget: BodyBudget | None
     ) -> None:
         self.wanted = wanted
         self.size = size
@@ -124,6 +100,12 @@ class Body:
         """bits (`forecast.task`) of what a chat needs beside words"""
         self.inputs = 1
         """texts to embed"""
+        self.characters: int | None = None
+        """of the text to embed, to speak or to look at, where it is one"""
+        self.upload: Upload | None = None
+        """the form with files that it is; then it has no members"""
+        self.events_wanted = False
+        """its answer may go through as events, and its caller wants that"""
         self.opening = b""
         """the first bytes of the prompt"""
         self.names: frozenset[str] = frozenset()
@@ -134,10 +116,10 @@ class Body:
         """as its caller wrote it, where that is another dialect which upstreams may speak themselves"""
         self.may_hold_addresses = False
         """something in it may name what an engine would fetch"""
-        self.media: Media | None = None
+        self.replaced: Replaced | None = None
         """what became of that, once it was looked at; None: nothing stands in the way"""
         self._options = options
-        self._budget: BodyBudget | None = budget
+        self._budget = budget
         self._file: Any = None
         self._rest = rest
         self._rest_size = len(rest)
@@ -154,7 +136,9 @@ class Body:
         head = b'{"model":' + _encode(model)
         if cap is not None:
             head += b',"max_tokens":%d' % cap
-        if stream:
+        if stream is None and self.events_wanted:
+            head += b',"stream":true'
+        elif stream:
             head += b',"stream":true,"stream_options":' + _encode({**self._options, "include_usage": True})
         elif stream is False and self.wanted.stream_written:
             head += b',"stream":false'
@@ -176,10 +160,12 @@ class Body:
             self._rest = self.opening = b""
             if self.original is not None:
                 self.original.close()
-            if self.media is not None:
-                self.media.close()
+            if self.replaced is not None:
+                self.replaced.close()
             if self._file is not None:
                 self._file.close()
+        if self.upload is not None:
+            self.upload.close()
 
 
 async def read(receive: Receive, limit: int, declared: int | None, budget: BodyBudget) -> tuple[bytes, int]:
@@ -255,6 +241,7 @@ def parse(raw: bytes, budget: BodyBudget, *, compare: bool = False, held: int | 
     body.may_hold_addresses = addresses.suspected(members)
     if "input" in members:
         body.inputs = demands.inputs(members)
+        body.characters = demands.characters(members)
     return body
 
 

@@ -40,6 +40,7 @@ class _Message(msgspec.Struct):
 _messages: Final = msgspec.json.Decoder(list[_Message])
 _parts: Final = msgspec.json.Decoder(list[_Part])
 _part: Final = msgspec.json.Decoder(_Part)
+_text: Final = msgspec.json.Decoder(str)
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _PICTURES: Final = frozenset({"image_url", "input_image"})
 
@@ -66,6 +67,17 @@ def inputs(members: Mapping[str, msgspec.Raw]) -> int:
         return max(1, len(_list.decode(raw)))
     except (msgspec.DecodeError, RecursionError):
         return 1
+
+
+def characters(members: Mapping[str, msgspec.Raw]) -> int | None:
+    """How long the text is that is to be embedded, spoken or looked at; None: there is not one text."""
+    raw = members.get("input")
+    if raw is None or bytes(memoryview(raw)[:1]) != b'"':
+        return None
+    try:
+        return len(_text.decode(raw))
+    except msgspec.DecodeError:
+        return None
 
 
 def opening(members: Mapping[str, msgspec.Raw]) -> bytes:

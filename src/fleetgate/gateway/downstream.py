@@ -31,6 +31,7 @@ class Downstream:
 
     __slots__ = (
         "_alive",
+        "_cut",
         "_every",
         "_gone",
         "_headers",
@@ -40,15 +41,25 @@ class Downstream:
         "_timer",
         "bytes_out",
         "ended",
+        "mute",
         "started",
         "status",
         "writing_since",
     )
 
-    def __init__(self, receive: Receive, send: Send, spawn: Spawn, gone: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        spawn: Spawn,
+        gone: Callable[[], None],
+        cut: Callable[[], None] | None = None,
+    ) -> None:
+        """`cut` ends the connection at once."""
         self._receive = receive
         self._send = send
         self._spawn = spawn
+        self._cut = cut
         self._gone: Callable[[], None] | None = gone
         self._timer: asyncio.TimerHandle | None = None
         self._alive: Callable[[], bytes] | None = None
@@ -56,6 +67,8 @@ class Downstream:
         self._headers: Callable[[], Headers] | None = None
         self.started = False
         self.ended = False
+        self.mute = False
+        """the answer has no place for an error: where it breaks off, the connection does"""
         self.status = 0
         self.bytes_out = 0
         self.writing_since: float | None = None
@@ -106,6 +119,13 @@ class Downstream:
         self.bytes_out += len(data)
         await self._send({"type": "http.response.body", "body": data, "more_body": False})
 
+    def cut(self) -> None:
+        """End the connection so that the answer does not look complete."""
+        self.quiet()
+        self.ended = True
+        if self._cut is not None:
+            self._cut()
+
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """A complete answer with its length; behind a keep-alive only its body."""
         if not self.started:
@@ -115,7 +135,7 @@ class Downstream:
 
     def let_go(self) -> None:
         """The exchange is over: nothing of it is held any more."""
-        self._gone = self._headers = self._alive = None
+        self._gone = self._headers = self._alive = self._cut = None
 
     async def _watch(self) -> None:
         message = await self._receive()

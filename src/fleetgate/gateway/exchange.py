@@ -13,34 +13,41 @@ end only its own part: the exchange goes on without it (`_leave`).
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import sse
 from fleetgate.dialects import openai
 from fleetgate.dialects.left_out import header as as_header
-from fleetgate.domain import Attempt, Capability, Entry, Principal, Usage
+from fleetgate.domain import IN_TOKENS, PASSING, PICTURES, Capability, Entry, Principal, Usage
 from fleetgate.engines.rules import Deed
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 from fleetgate.gateway import body as bodies
-from fleetgate.gateway import relay, verdicts
+from fleetgate.gateway import media, relay, through, verdicts
+from fleetgate.gateway import upload as uploads
 from fleetgate.gateway.attempt import Flow, Whole
 from fleetgate.gateway.downstream import Downstream
 from fleetgate.gateway.prepare import Preparation
 from fleetgate.gateway.purse import NOTHING_OWED, Objection, Owed, Purse, either, refusal
 from fleetgate.gateway.recall import Question, Recall, recall
+from fleetgate.gateway.record import interrupted, noted
+from fleetgate.gateway.resume import resume_for
 from fleetgate.gateway.speech import Plain, Speech, Translating, Untouched, spoken_in_chat
 from fleetgate.gateway.stall import Stall
 from fleetgate.gateway.tasks import task_of
+from fleetgate.gateway.through import Through
 from fleetgate.gateway.walk import Errand, Walk
 from fleetgate.routing.plan import plan_in_short
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from fleetgate.budgets.holds import Hold
     from fleetgate.cache.stored import Stored
     from fleetgate.dialects.port import Dialect, Reader
     from fleetgate.gateway.downstream import Headers, Receive, Send
     from fleetgate.gateway.gateway import Gateway, Head
+    from fleetgate.gateway.resume import Resume
     from fleetgate.routing.plan import Route
 
 WHITE_SPACE: Final = b" "
@@ -53,8 +60,6 @@ READ_ON: Final = 60.0
 """Seconds that a paid answer is read for nobody, where that is configured, …"""
 READ_ON_AT_ONCE: Final = 64
 """… and so many at the same time."""
-INTERRUPTED: Final = "interrupted"
-"""the outcome of an exchange whose gateway died"""
 _OF_THE_CALLER: Final = frozenset({FailureClass.CALLER_GONE, FailureClass.DEADLINE})
 """reasons to stop that are the caller's own: whoever waits for the same answer has none"""
 
@@ -68,6 +73,10 @@ class Operation:
     """the route's template, for the record"""
     dialect: Dialect | None = None
     """None: OpenAI's, which passes"""
+    form: str | None = None
+    """the `Content-Type` of a form with files; None: the body is JSON"""
+    cut: Callable[[], None] | None = None
+    """ends the connection without a proper end"""
 
 
 class Exchange:
@@ -93,7 +102,8 @@ class Exchange:
         self._row = operation.row
         self._request_id = request_id
         self._head = head
-        self._down = Downstream(receive, send, gateway.spawn, self._caller_left)
+        self._form = operation.form
+        self._down = Downstream(receive, send, gateway.spawn, self._caller_left, operation.cut)
         self._task = asyncio.current_task(gateway.loop)
         self._began = gateway.clock()
         self._at = gateway.wall()
@@ -113,6 +123,8 @@ class Exchange:
         self._settled = self._over = False
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: Stall | None = None
+        self._resume: Resume | None = None
+        """set where somebody else may go on with an answer that breaks off"""
         self._reading_on: asyncio.TimerHandle | None = None
         """set while a paid answer is read for nobody"""
 
@@ -129,6 +141,7 @@ class Exchange:
                 return
             if self._gateway.cache is not None and await self._recalled(body, route):  # 4
                 return
+            await media.look(self._gateway, body, route)
             walk = self._walk = self._begin_walk(body, route)
             got = await walk.run(route)  # 5 to 8, and 9 for streams
             if got is None:
@@ -159,6 +172,11 @@ class Exchange:
 
     async def _read_body(self) -> bodies.Body:
         gateway = self._gateway
+        if self._form is not None:
+            room = uploads.Room(gateway.settings.gateway.media_limit, gateway.bodies, gateway.uploads)
+            body = self._body = await uploads.read(self._receive, self._form, self._head.length, room)
+            self._body_size = body.size
+            return body
         limit = gateway.settings.gateway.body_limit
         raw, held = await bodies.read(self._receive, limit, self._head.length, gateway.bodies)
         self._body_size = held
@@ -172,6 +190,7 @@ class Exchange:
         if self._body.original is not None:
             self._body.original.headers = self._head.of_dialect
         self._capability = self._speech.capability or self._capability
+        self._body.events_wanted = self._body.wanted.stream and self._capability in PICTURES
         return self._body
 
     def _watch(self, body: bodies.Body, route: Route) -> None:
@@ -183,6 +202,8 @@ class Exchange:
             rest = deadline - (gateway.clock() - self._began)
             self._deadline = gateway.loop.call_later(max(0.0, rest), self.stop, FailureClass.DEADLINE)
         signs = gateway.settings.gateway.keep_alive
+        if self._capability in PASSING or (body.wanted.stream and self._capability not in IN_TOKENS):
+            return  # nobody knows yet what kind of answer it will be
         if body.wanted.stream:
             down.keep_alive(gateway.loop, signs.first, signs.every, self._sign, self._stream_headers)
         elif self._head.white_space:
@@ -204,7 +225,10 @@ class Exchange:
     def _objection(self, route: Route) -> Objection | None:
         """What the caller's key, its money and its words have against candidates."""
         found = either(self._gateway.permissions.objection(self._principal, route), self._purse.objection)
-        original = self._body.original if self._body is not None else None
+        body = self._body
+        if body is not None and body.replaced is not None:
+            found = either(found, body.replaced.objection)
+        original = body.original if body is not None else None
         return found if original is None else either(found, original.objection)
 
     async def _recalled(self, body: bodies.Body, route: Route) -> bool:
@@ -241,7 +265,8 @@ class Exchange:
         headers = gateway.upstream_headers(self._head, self._request_id)
         several = any(len(step.candidates) > 1 for step in route.steps)
         asks = task_of(body, self._capability, self._principal.id, self._head.conversation, beginning=several)
-        errand = Errand(asks, body, headers, self._began, self._purse, self._objection(route))
+        resume = self._resume = resume_for(route, self._capability, body, self._request_id)
+        errand = Errand(asks, body, headers, self._began, self._purse, self._objection(route), resume)
         return Walk(gateway, self, errand, self._relay)
 
     def _nobody(self, walk: Walk, route: Route) -> Refused:
@@ -256,28 +281,57 @@ class Exchange:
         now, frees_in = self._gateway.clock(), self._purse.quota_frees_in
         return verdicts.refusal(walk.last_failure, walk.nobody, route, now, frees_in)
 
-    async def _relay(self, got: Whole | Flow) -> None:
+    async def _relay(self, got: Whole | Flow | Through) -> None:
         """Stage 9: a stream, up to its end mark. Raises Refused when it breaks after the first content."""
+        if isinstance(got, Through):
+            await self._pass(got)
+            return
         assert isinstance(got, Flow)
         assert self._body is not None
         gateway, recalled = self._gateway, self._recall
-        self._body.close()
+        resume = self._resume
+        if resume is None:
+            self._body.close()
         if got.native:
             self._untouched(got.reader)
         await self._down.begin(200, self._stream_headers())
         limits = gateway.settings.gateway
         self._stall = Stall(gateway.loop, limits.between_tokens, limits.slow_reader, self._late)
         try:
+            if resume is not None and resume.second is not None:
+                await self._tell_resumed(resume)
             recorder = recalled.recorder() if recalled is not None else None
             outlet = relay.Outlet(self._speech.usage_wanted(self._body), self._speech.frames)
-            ended = await relay.relay(got, self._down, self._stall, outlet, recorder)
+            if resume is None:
+                ended = await relay.relay(got, self._down, self._stall, outlet, recorder)
+            else:
+                ended = await resume.relay(got, self._down, self._stall, outlet, recorder)
             self._note = ended.note or self._note
             if recorder is not None and not ended.note:
                 self._keep(got)
         finally:
             self._usage = got.reader.usage
 
-    async def _finish(self, got: Whole | Flow) -> None:
+    async def _tell_resumed(self, resume: Resume) -> None:
+        """Somebody else goes on: to the caller a comment, to the record a note, and nothing for the cache."""
+        self._note = resume.note
+        if self._recall is not None:
+            self._recall.forgo()
+        if mark := self._speech.mark(resume.note):
+            await self._down.piece(mark)
+
+    async def _pass(self, got: Through) -> None:
+        """Stage 9 for what goes through as it comes."""
+        gateway, down, limits = self._gateway, self._down, self._gateway.settings.gateway
+        down.mute = got.events is None
+        await down.begin(got.status, [*got.headers, *self._headers()])
+        self._stall = Stall(gateway.loop, limits.between_tokens, limits.slow_reader, self._late)
+        try:
+            self._note = await through.relay(got, down, self._stall) or self._note
+        finally:
+            self._usage = got.usage
+
+    async def _finish(self, got: Whole | Flow | Through) -> None:
         """The answer is whole: settle, then let the caller have its end."""
         if got.unsaid:
             self._note = self._note or openai.UNSAID
@@ -298,10 +352,11 @@ class Exchange:
             await self._purse.durable(posted=True)
         if self._stall is not None:
             self._stall.writing()
-        await self._down.end(self._speech.end())
+        await self._down.end(b"" if isinstance(got, Through) else self._speech.end())
         if self._stall is not None:
             self._stall.stop()
-        await relay.close(got)
+        if isinstance(got, Flow):
+            await relay.close(got)
 
     def _untouched(self, reader: Reader | None) -> None:
         """The answer is in the caller's own dialect: it goes out as it came, and is not kept, because others
@@ -338,6 +393,7 @@ class Exchange:
             deployment = walk.deployment.id.encode("ascii", "replace")
             if walk.lease is not None and walk.step is not None:
                 plan = [(PLAN, plan_in_short(walk.step, walk.lease.forecast))]
+            plan += verdicts.warning(walk.deployment, self._gateway.wall())
             left_out += [one.member for one in walk.changes if one.deed is not Deed.RENAME]
         if left_out:
             plan.append((LEFT_OUT, as_header(left_out)))
@@ -379,7 +435,9 @@ class Exchange:
                 headers.append((b"x-fleetgate-attempts", b"%d" % self._walk.dispatched))
             headers += self._purse.headers()
             await down.whole(form.status, headers, form.body)
-        elif self._body is not None and self._body.wanted.stream:
+        elif down.mute:
+            down.cut()
+        elif self._body is not None and (self._body.wanted.stream or self._capability in PASSING):
             await down.end(self._speech.error_frame(refused))
         else:
             await down.end(self._speech.error_form(refused).body)
@@ -457,6 +515,8 @@ class Exchange:
             self.stop(FailureClass.CALLER_GONE)
             return
         self._note = f"no token for {limits.between_tokens:g} s"
+        if self._resume is not None and self._resume.broke_off(self._note):
+            return
         if self._walk is not None:
             self._walk.broken(AttemptFailed(FailureClass.STREAM_BROKEN, self._note))
         self.stop(FailureClass.STREAM_BROKEN)
@@ -493,25 +553,8 @@ class Exchange:
     def _known(self, hold: Hold) -> Entry:
         """What the ledger says should this process die during the attempt."""
         assert self._body is not None
-        entry = self._entry(self._body.wanted)
         now = self._gateway.clock() - self._began
-        attempt = Attempt(
-            hold.deployment.id,
-            INTERRUPTED,
-            now,
-            now,
-            number=hold.number,
-            account=hold.account.id if hold.account is not None else None,
-            cost=hold.expected,
-            estimated=True,
-            price=hold.price.text,
-        )
-        return replace(
-            entry,
-            outcome=INTERRUPTED,
-            deployment=hold.deployment.id,
-            attempts=(*entry.attempts, attempt),
-        )
+        return interrupted(self._entry(self._body.wanted), hold, now)
 
     def _entry(self, wanted: bodies.Wanted | None, owed: Owed = NOTHING_OWED) -> Entry:
         """`owed`: what the purse has to settle and to book with it."""
@@ -533,7 +576,7 @@ class Exchange:
             attempts=tuple(walk.attempts) if walk is not None else (),
             bytes_in=self._body_size,
             bytes_out=down.bytes_out,
-            note=self._noted(walk),
+            note=noted(self._note or self._purse.note, self._body, walk),
             user=self._principal.user,
             team=self._principal.team,
             end_user=self._principal.end_user or (wanted.end_user if wanted is not None else None),
@@ -542,15 +585,6 @@ class Exchange:
             settlements=owed[0],
             bookings=owed[1],
         )
-
-    def _noted(self, walk: Walk | None) -> str:
-        note = self._note or self._purse.note
-        if walk is None or not walk.changes:
-            return note
-        told = f"for {walk.deployment.id if walk.deployment else '?'}: " + ", ".join(
-            one.text for one in walk.changes
-        )
-        return f"{note}; {told}" if note else told
 
 
 def _white_space() -> bytes:

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from fleetgate.gateway import verdicts
-from fleetgate.gateway.body import BodyBudget
 from fleetgate.gateway.draw import Draw
 from fleetgate.gateway.recent import Recent
+from fleetgate.gateway.spool import ALL_UPLOADS, BodyBudget
 from fleetgate.retry import Budget
 from fleetgate.routing.permission import Permissions
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from fleetgate.routing.names import NameTable
     from fleetgate.routing.plan import Route
     from fleetgate.store.database import Store
+    from fleetgate.upstream.media import Media
     from fleetgate.upstream.port import Transport
 
 
@@ -91,11 +92,14 @@ class Gateway:
         scrub: Callable[[str], str],
         budgets: Budgets,
         store: Store,
+        media: Media,
     ) -> None:
         self.settings = settings
         self.conversation_headers = conversation_headers(settings.affinity.headers)
         self.budgets = budgets
         self.store = store
+        self.media = media
+        """fetches what callers name, where that is enabled"""
         self.draw = Draw(settings)
         self.fleet = fleet
         self.instance = instance
@@ -109,6 +113,8 @@ class Gateway:
         self.scrub = scrub
         """takes known secrets out of an upstream's own words"""
         self.bodies = BodyBudget()
+        self.uploads = BodyBudget(ALL_UPLOADS)
+        """those that lie on disk"""
         self.recent = Recent()
         self.permissions = Permissions()
         self.cache: Cache | None = None

@@ -19,14 +19,19 @@ from fleetgate.dialects.anthropic.upstream.request import outbound
 from fleetgate.dialects.anthropic.upstream.stream import Chunks
 from fleetgate.dialects.anthropic.upstream.table import most_tokens
 from fleetgate.dialects.assemble import Assembly
+from fleetgate.dialects.llamacpp import infill
+from fleetgate.dialects.mend import ODDITIES, Mender
+from fleetgate.domain import Capability
 from fleetgate.engines.anthropic import VERSION
 from fleetgate.engines.rules import Deed
 from fleetgate.engines.terms import Change
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
+from fleetgate.gateway.replaced import takes_data_only
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from fleetgate.dialects.mend import Oddities
     from fleetgate.dialects.port import Cutter, Gathering, Reader
     from fleetgate.domain import Timings, Usage
     from fleetgate.gateway.attempt import Ask
@@ -35,6 +40,9 @@ if TYPE_CHECKING:
     from fleetgate.upstream.port import Target
 
 ANTHROPIC: Final = "anthropic"
+_NO_CHATS: Final = frozenset(Capability) - {
+    *(Capability.CHAT, Capability.VISION, Capability.TOOLS, Capability.REASONING, Capability.SCHEMA)
+}
 _WHY: Final = "its dialect has no such thing"
 _decode: Final = msgspec.json.Decoder(dict).decode
 _encode: Final = msgspec.json.encode
@@ -92,12 +100,16 @@ def lane_to(ask: Ask, wall: Callable[[], float]) -> Lane | None:
     engine, original = ask.deployment.engine, ask.body.original
     if original is not None:
         way = engine.ways.get(original.dialect.name)
-        if way is not None:
+        replaced = ask.body.replaced
+        if way is not None and original.suits(way) and (replaced is None or not takes_data_only(ask.deployment)):
             return Passing(ask, original, way)
         if original.refused is not None:
             raise AttemptFailed(FailureClass.ABSENT_FEATURE, original.refused.message, status=400)
     if engine.kind.speaks == "openai":
-        return None
+        if _has_gap(ask):
+            return Infill(ask, int(wall()))
+        odd = ODDITIES.get(engine.kind.name) if ask.capability not in _NO_CHATS else None
+        return Mending(odd) if odd is not None else None
     return Messages(ask.deployment.model.id, int(wall()))
 
 
@@ -144,6 +156,47 @@ def headers_of(original: Original) -> tuple[tuple[str, str], ...]:
     if original.dialect.name != ANTHROPIC:
         return original.headers
     return tuple({"anthropic-version": VERSION, **dict(original.headers)}.items())
+
+
+def _has_gap(ask: Ask) -> bool:
+    """Whether it is a completion with a gap, and the engine has a call of its own for that."""
+    there = ask.capability is Capability.COMPLETE and ask.deployment.engine.kind.infill is not None
+    return there and "suffix" in ask.body.names and infill.asks(b"{" + ask.body.rest() + b"}")
+
+
+class Infill:
+    """llama.cpp's call for text between two others, whose answers are turned into completions."""
+
+    __slots__ = ("_stamp", "headers", "path", "target")
+
+    native = False
+
+    def __init__(self, ask: Ask, created: int) -> None:
+        engine = ask.deployment.engine
+        self.path: str | None = engine.path(engine.kind.infill or "")
+        self.target: Target | None = None
+        self.headers: tuple[tuple[str, str], ...] = ()
+        request_id = dict(ask.headers).get("x-request-id", "")
+        self._stamp = infill.Stamp(f"cmpl-{request_id}", created, ask.deployment.model.id)
+
+    def request(self, body: bytes) -> Sent:
+        found, left_out = infill.request(body)
+        return Sent(found, tuple(Change(name, Deed.DROP, "there is one answer") for name in left_out))
+
+    def whole(self, body: bytes) -> bytes:
+        return infill.whole(body, self._stamp)
+
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
+        return *openai.read_whole(body), False
+
+    def frames(self) -> Cutter:
+        return _Events(infill.Chunks(self._stamp))
+
+    def reader(self, choices: int) -> Reader:
+        return openai.Stream(strip_usage=True, choices=choices)
+
+    def gathering(self) -> Gathering:
+        return Assembly(chat=False)
 
 
 class Messages:
@@ -197,12 +250,45 @@ class Messages:
         return Assembly(chat=True)
 
 
+class Mending:
+    """OpenAI's dialect with oddities: they are mended, everything else passes."""
+
+    __slots__ = ("_odd", "headers", "path", "target")
+
+    native = False
+
+    def __init__(self, odd: Oddities) -> None:
+        self.path: str | None = None
+        self.target: Target | None = None
+        self.headers: tuple[tuple[str, str], ...] = ()
+        self._odd = odd
+
+    def request(self, body: bytes) -> Sent:
+        return Sent(body)
+
+    def whole(self, body: bytes) -> bytes:
+        return Mender(self._odd).whole(body)
+
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
+        usage, timings = openai.read_whole(body)
+        return usage, timings, openai.is_unsaid(body)
+
+    def frames(self) -> Cutter:
+        return Mender(self._odd)
+
+    def reader(self, choices: int) -> Reader:
+        return openai.Stream(strip_usage=True, choices=choices)
+
+    def gathering(self) -> Gathering:
+        return Assembly(chat=True)
+
+
 class _Events:
-    """Frames of Messages as frames of the form between."""
+    """Events of another dialect as frames of the form between."""
 
     __slots__ = ("_chunks", "_cutter")
 
-    def __init__(self, chunks: Chunks) -> None:
+    def __init__(self, chunks: Chunks | infill.Chunks) -> None:
         self._cutter = sse.Cutter()
         self._chunks = chunks
 

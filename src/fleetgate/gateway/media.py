@@ -10,77 +10,30 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import tempfile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
-from fleetgate.errors import AttemptFailed, FailureClass, Refused
+from fleetgate.errors import Refused
 from fleetgate.gateway import addresses
-from fleetgate.gateway.body import IN_MEMORY
-from fleetgate.routing.availability import Reason
+from fleetgate.gateway.addresses import Addresses
+from fleetgate.gateway.replaced import IN_MEMORY, Replaced, takes_data_only
 from fleetgate.upstream.media import NotFetched, read
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleetgate.config.schema import FetchMedia
-    from fleetgate.gateway.addresses import Addresses
-    from fleetgate.gateway.body import Body, BodyBudget
-    from fleetgate.live import Deployment
+    from fleetgate.gateway.body import Body
+    from fleetgate.gateway.gateway import Gateway
+    from fleetgate.gateway.spool import BodyBudget
     from fleetgate.routing.plan import Route
-    from fleetgate.upstream.media import Found
-    from fleetgate.upstream.media import Media as Fetching
+    from fleetgate.upstream.media import Found, Media
 
 CODE: Final = "address_not_fetched"
 _ADVICE: Final = (
-    "Send the picture itself as a `data:` URL, or enable `gateway.fetch_media`; an engine with a guard of its "
-    "own gets addresses with `fetches_media: true`."
+    "Send the picture itself as a `data:` URL, or enable `gateway.fetch_media`; an engine that guards itself "
+    "gets addresses with `fetches_media: true`."
 )
 _SEND_DATA: Final = "Send the picture itself as a `data:` URL."
-
-
-class Media:
-    """What became of the addresses in one body. `close` gives its memory back; it may be called twice."""
-
-    __slots__ = ("_budget", "_file", "_held", "_rest", "note", "refused")
-
-    def __init__(self, refused: Refused | None = None) -> None:
-        self.refused = refused
-        """why own engines cannot be asked; None: the data is there"""
-        self.note = ""
-        """for the record"""
-        self._rest = b""
-        self._file: Any = None
-        self._budget: BodyBudget | None = None
-        self._held = 0
-
-    def rest(self) -> bytes:
-        """The members of the body with data in the place of addresses. Raises AttemptFailed."""
-        if self.refused is not None:
-            raise AttemptFailed(FailureClass.ABSENT_FEATURE, self.refused.message, status=400)
-        if self._file is None:
-            return self._rest
-        self._file.seek(0)
-        return bytes(self._file.read())
-
-    def keep(self, rest: bytes, budget: BodyBudget) -> None:
-        budget.take(len(rest))
-        self._budget, self._held, self._rest = budget, len(rest), rest
-        if len(rest) > IN_MEMORY:
-            self._file = tempfile.TemporaryFile(prefix="fleetgate-media-")  # noqa: SIM115  (closed in close)
-            self._file.write(rest)
-            self._rest = b""
-
-    def objection(self, candidate: Deployment) -> Reason | None:
-        """What stands against candidates that take data only, where there is none."""
-        return Reason.ADDRESSES if self.refused is not None and takes_data_only(candidate) else None
-
-    def close(self) -> None:
-        budget, self._budget = self._budget, None
-        if budget is not None:
-            budget.give_back(self._held)
-        self._rest = b""
-        if self._file is not None:
-            self._file.close()
 
 
 class _Room:
@@ -101,69 +54,77 @@ class _Room:
         self._budget.give_back(self._held)
 
 
-def takes_data_only(candidate: Deployment) -> bool:
-    """Whether addresses are kept from it."""
-    engine = candidate.engine
-    return engine.node.local and not engine.fetches_media
-
-
-async def look(
-    body: Body, route: Route, rule: FetchMedia | None, fetching: Fetching, budget: BodyBudget
-) -> Media | None:
-    """What becomes of the addresses in a body; None: there are none, or everybody may have them.
+async def look(gateway: Gateway, body: Body, route: Route) -> None:
+    """Find what becomes of the addresses in a body, and leave that with it (`body.replaced`).
 
     Raises Refused where nobody is left who takes the request.
     """
+    if not body.may_hold_addresses and body.original is None:
+        return
     candidates = [one for step in route.steps for one in step.candidates]
     if not any(map(takes_data_only, candidates)):
-        return None
-    found = found_in(body)
+        return
+    found, untranslated = found_in(body)
     if found is None:
-        return None
-    media = Media()
+        return
+    replaced = body.replaced = Replaced()
     try:
-        if body.original is not None and body.original.refused is not None:
-            raise _kept_back(found)  # it passes as it is written, or not at all
-        await _fetch(media, found, rule, fetching, budget)
+        if untranslated:
+            raise _kept_back(found)
+        await _fetch(replaced, found, gateway)
     except Refused as refused:
         if refused.status != 400 or all(map(takes_data_only, candidates)):
             raise
-        media.refused = refused
-    return media
+        replaced.refused = refused
 
 
-def found_in(body: Body) -> Addresses | None:
-    """The addresses in a body. Where its caller's own words may pass, theirs count as well."""
-    if body.original is not None:
-        written = addresses.find(body.original.read())
-        if written.places and body.original.refused is not None:
-            return written
-    if not body.may_hold_addresses:
+def found_in(body: Body) -> tuple[Addresses | None, bool]:
+    """The addresses in a body, and whether it cannot be sent in other words than its caller's.
+
+    What a translation leaves out counts too: it would stand in the caller's own words, where those pass.
+    """
+    written = addresses.find(body.original.read()) if body.original is not None else None
+    if written is not None and not written.places:
+        return None, False
+    if body.original is not None and body.original.refused is not None:
+        return written, True
+    between = addresses.find(b"{" + body.rest() + b"}") if body.may_hold_addresses else None
+    if between is not None and between.places:
+        return between, False
+    return (Addresses.none() if written is not None else None), False
+
+
+def foreseen(gateway: Gateway, body: Body) -> Replaced | None:
+    """What would become of them, without fetching anything. For explanations."""
+    found, _ = found_in(body)
+    if found is None or not found.places:
         return None
-    found = addresses.find(b"{" + body.rest() + b"}")
-    return found if found.places else None
+    replaced = Replaced()
+    if _fetchable(found, gateway):
+        replaced.note = f"{len(found.places)} addresses: the gateway fetches them, and sends data"
+    else:
+        replaced.refused = _kept_back(found)
+    return replaced
 
 
-def refusal_of(body: Body) -> Refused | None:
-    """Why own engines do not take a body where nothing is fetched. For explanations."""
-    found = found_in(body)
-    return _kept_back(found) if found is not None else None
+def _fetchable(found: Addresses, gateway: Gateway) -> bool:
+    return gateway.settings.gateway.fetch_media is not None and all(one.fetchable for one in found.places)
 
 
-async def _fetch(
-    media: Media, found: Addresses, rule: FetchMedia | None, fetching: Fetching, budget: BodyBudget
-) -> None:
-    places = found.places
-    other = next((one for one in places if not one.fetchable), None)
-    if rule is None or other is not None:
+async def _fetch(replaced: Replaced, found: Addresses, gateway: Gateway) -> None:
+    places, rule, budget = found.places, gateway.settings.gateway.fetch_media, gateway.bodies
+    if not places:
+        return  # they are left out of what is sent
+    if rule is None or not _fetchable(found, gateway):
         raise _kept_back(found)
     texts = list(dict.fromkeys(place.text.strip() for place in places))
     if len(texts) > rule.count:
-        raise _not_fetched(places[rule.count].path, f"{len(texts)} addresses: at most {rule.count} are fetched")
+        why = f"there are {len(texts)} addresses, and at most {rule.count} are fetched"
+        raise _not_fetched(places[rule.count].path, why)
     paths = {place.text.strip(): place.path for place in reversed(places)}
     room = _Room(rule.most, budget)
     try:
-        got = await _all(texts, paths, rule, fetching, room.take)
+        got = await _all(texts, paths, rule, gateway.media, room.take)
         size = sum(len(one.data) for one in got.values())
         if size > IN_MEMORY:
             rest = await asyncio.to_thread(_put, found, got)
@@ -171,16 +132,18 @@ async def _fetch(
             rest = _put(found, got)
     finally:
         room.close()
-    media.keep(rest, budget)
+    size_kept = len(rest)
+    budget.take(size_kept)
+    replaced.keep(rest, lambda: budget.give_back(size_kept))
     hosts = ", ".join(dict.fromkeys(read(text).host for text in texts))
-    media.note = f"{len(texts)} {'picture' if len(texts) == 1 else 'pictures'} fetched from {hosts}: {size} bytes"
+    replaced.note = f"{len(texts)} fetched from {hosts}: {size} bytes"
 
 
 async def _all(
     texts: list[str],
     paths: dict[str, str],
     rule: FetchMedia,
-    fetching: Fetching,
+    fetching: Media,
     take: Callable[[int], None],
 ) -> dict[str, Found]:
     """Everything at once; the first that fails ends it. Raises Refused."""
@@ -223,7 +186,9 @@ def _kept_back(found: Addresses) -> Refused:
         CODE,
         f"`{place.path}`: addresses are not handed to engines here, which would fetch from them",
         param=place.path,
-        advice=_ADVICE if place.fetchable else "Only pictures in messages are fetched, from http and https.",
+        advice=_ADVICE
+        if place.fetchable
+        else "Only pictures and sounds in messages are fetched, from http and https.",
     )
 
 

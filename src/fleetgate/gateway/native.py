@@ -13,13 +13,13 @@ import msgspec
 
 from fleetgate.engines.rules import Deed
 from fleetgate.engines.terms import Asked, Change
-from fleetgate.gateway.body import IN_MEMORY
+from fleetgate.gateway.spool import IN_MEMORY
 from fleetgate.routing.availability import Reason
 
 if TYPE_CHECKING:
     from fleetgate.dialects.port import Native
     from fleetgate.errors import Refused
-    from fleetgate.live import Deployment
+    from fleetgate.live import Deployment, Way
 
 _UNSIGNED: Final = "it takes back only thoughts that it signed itself"
 _split: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -29,12 +29,16 @@ _encode: Final = msgspec.json.encode
 class Original:
     """The body as its caller wrote it. `close` gives its memory back; it may be called twice."""
 
-    __slots__ = ("_file", "_raw", "dialect", "headers", "refused")
+    __slots__ = ("_file", "_plain", "_raw", "dialect", "headers", "refused")
 
-    def __init__(self, dialect: Native, raw: bytes, refused: Refused | None = None) -> None:
-        """`refused`: why it cannot be translated. Then only upstreams that speak the dialect are asked."""
+    def __init__(
+        self, dialect: Native, raw: bytes, refused: Refused | None = None, *, plain: bool = True
+    ) -> None:
+        """`refused`: why it cannot be translated. Then only upstreams that speak the dialect are asked.
+        `plain`: engines of one's own, which know the dialect by halves, read it as it is meant, too."""
         self.dialect = dialect
         self.refused = refused
+        self._plain = plain
         self.headers: tuple[tuple[str, str], ...] = ()
         """of the caller, that belong to the dialect"""
         self._file: Any = None
@@ -65,6 +69,10 @@ class Original:
             return body, changes
         body, bounded = deployment.terms.apply(body, asked, deployment.context)
         return body, (*changes, *bounded)
+
+    def suits(self, way: Way) -> bool:
+        """Whether it is better sent as it was written than translated."""
+        return way.signed or self._plain or self.refused is not None
 
     def read(self) -> bytes:
         """What the caller wrote."""

@@ -18,7 +18,7 @@ from fleetgate.budgets.denied import Denied
 from fleetgate.budgets.gate import NEVER
 from fleetgate.budgets.holds import NOTHING, Caller, Counts, Hold, counted, merged
 from fleetgate.budgets.owner import ROOM
-from fleetgate.domain import IN_TOKENS, Booking, Capability, Reservation, Settlement, Usage
+from fleetgate.domain import IN_TOKENS, PICTURES, Booking, Capability, Reservation, Settlement, Usage
 from fleetgate.errors import TABLE, AttemptFailed, FailureClass, Refused, Source
 from fleetgate.gateway.verdicts import TERMINAL_AFTER
 from fleetgate.routing.availability import Reason
@@ -85,6 +85,10 @@ class Purse:
         """what the caller had left when its own limits refused it"""
         self._images: int | None = None
         """asked for"""
+        self._characters: int | None = None
+        """to be spoken"""
+        self._milliseconds: int | None = None
+        """of sound that was sent, at most"""
         self.note = ""
         self.capped: int | None = None
         """an answer was made shorter than asked for"""
@@ -98,7 +102,10 @@ class Purse:
         wanted = body.wanted
         inputs = body.tokens
         outputs = (wanted.max_tokens or USUAL_ANSWER) if capability in IN_TOKENS else 0
-        self._images = wanted.choices if capability is Capability.IMAGE else None
+        self._images = wanted.choices if capability in PICTURES else None
+        self._characters = body.characters if capability is Capability.SPEAK else None
+        # Nobody sends sound with less than 8 kbit/s: a byte is a millisecond at most.
+        self._milliseconds = body.size if capability in _HEARD else None
         self._estimate = Counts(inputs, outputs * wanted.choices)
         caller = Caller(principal, role)
         try:
@@ -192,7 +199,14 @@ class Purse:
     def _demand_of(self, deployment: Deployment, body: Body) -> pricing.Demand:
         wanted, inputs = body.wanted, self._estimate.input_tokens
         if not self._estimate.output_tokens:
-            return pricing.Demand(inputs, 0, 1, images=self._images)
+            return pricing.Demand(
+                inputs,
+                0,
+                1,
+                images=self._images,
+                milliseconds=self._milliseconds,
+                characters=self._characters,
+            )
         longest = wanted.max_tokens
         if longest is None:
             context = deployment.context
@@ -247,7 +261,8 @@ class Purse:
         cost = pricing.cost(price, usage)
         if cost is None:
             return Charge(usage, price.ceiling or None, estimated=True, price=price.text)
-        guessed = guessed and (price.by_tokens or usage.images is None)  # pictures were counted
+        others = (usage.images, usage.characters, usage.milliseconds)
+        guessed = guessed and (price.by_tokens or all(one is None for one in others))  # these were counted
         return Charge(usage, cost, guessed, price.text)
 
     def _counted(self, hold: Hold, usage: Usage, seen: int) -> tuple[Usage, bool]:
@@ -332,6 +347,7 @@ def _nothing_known(_hold: Hold) -> Entry:
     raise AssertionError("the exchange is over")
 
 
+_HEARD: Final = frozenset({Capability.TRANSCRIBE, Capability.TRANSLATE})
 _ROOM: Final = tuple(
     tuple(f"x-ratelimit-{what}-{measure.value}".encode() for what in ("limit", "remaining", "reset"))
     for measure in ROOM

@@ -128,6 +128,13 @@ async def _finish_without_mark(flow: Flow, down: Downstream, outlet: Outlet) -> 
     return Ended("" if flow.reader.ended else "no [DONE] after the finish reason")
 
 
+def rest_of(frames: Sequence[bytes], reader: Reader, outlet: Outlet) -> bytes:
+    """The last frames of an answer, made by ourselves, as the caller gets them; empty: there are none."""
+    unwanted = {Look.END} if outlet.usage_wanted else {Look.END, Look.DROP}
+    out = [frame for frame in frames if reader.look(frame) not in unwanted]
+    return outlet.frames(out) if out else b""
+
+
 async def close(flow: Flow) -> None:
     """After the end mark: a body that ends right behind it leaves its connection for others to use."""
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 import msgspec
 
 from fleetgate import sse
-from fleetgate.dialects import events, openai
+from fleetgate.dialects import openai
 from fleetgate.dialects.responses import IN_CHAT, looks_like_responses
 from fleetgate.domain import Capability
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
@@ -25,8 +25,9 @@ if TYPE_CHECKING:
 
     from fleetgate.dialects.openai import ErrorForm
     from fleetgate.dialects.port import Answering, Dialect, Native, Reader
-    from fleetgate.gateway.body import Body, BodyBudget
+    from fleetgate.gateway.body import Body
     from fleetgate.gateway.downstream import Headers
+    from fleetgate.gateway.spool import BodyBudget
 
 JSON: Final = b"application/json"
 KEEP_ALIVE: Final = sse.comment("keep-alive")
@@ -57,6 +58,10 @@ class Speech(Protocol):
 
     def sign(self, text: str | None) -> bytes:
         """a sign of life in a stream; `text`: what is waited for"""
+        ...
+
+    def mark(self, text: str) -> bytes:
+        """a remark inside a stream; empty where the dialect has no place for it"""
         ...
 
     def whole(self, answer: bytes) -> bytes: ...
@@ -111,6 +116,9 @@ class Plain:
 
     def sign(self, text: str | None) -> bytes:
         return KEEP_ALIVE if text is None else sse.comment(text)
+
+    def mark(self, text: str) -> bytes:
+        return sse.comment(text)
 
     def whole(self, answer: bytes) -> bytes:
         return answer
@@ -173,7 +181,7 @@ class Translating:
         body = bodies.parse(msgspec.json.encode(translated.members), budget, compare=compare, held=len(raw))
         body.translated = True
         if native is not None and self.capability in (None, Capability.CHAT):
-            body.original = Original(native, raw)
+            body.original = Original(native, raw, plain=native.is_plain(value))
         return body
 
     def usage_wanted(self, body: Body) -> bool:  # noqa: ARG002  (every other dialect ends with its usage)
@@ -192,6 +200,9 @@ class Translating:
             self.opened = True
             return sign
         return sign if text is None else sse.comment(text)
+
+    def mark(self, text: str) -> bytes:
+        return sse.comment(text) if self._dialect.stream_type.startswith(b"text/event-stream") else b""
 
     def whole(self, answer: bytes) -> bytes:
         """Raises AttemptFailed (garbage) where it cannot be said in this dialect."""
@@ -228,7 +239,7 @@ class Translating:
 class Untouched:
     """An answer in the caller's own dialect, as the upstream gave it."""
 
-    __slots__ = ("_inner", "_native", "_openings", "_reader", "_request_id")
+    __slots__ = ("_inner", "_native", "_opened", "_reader", "_request_id")
 
     capability: Capability | None = None
     preparing: bytes | None = None
@@ -240,8 +251,7 @@ class Untouched:
         self._native = native
         self._reader = reader
         self._request_id = request_id
-        opened = isinstance(inner, Translating) and inner.opened
-        self._openings = native.openings if opened else frozenset()
+        self._opened = isinstance(inner, Translating) and inner.opened
 
     def read(self, raw: bytes, budget: BodyBudget, *, compare: bool) -> Body:
         return self._inner.read(raw, budget, compare=compare)
@@ -258,22 +268,26 @@ class Untouched:
     def sign(self, text: str | None) -> bytes:
         return self._inner.sign(text)
 
+    def mark(self, text: str) -> bytes:
+        return self._inner.mark(text)
+
     def whole(self, answer: bytes) -> bytes:
         return answer
 
     def frames(self, frames: Sequence[bytes]) -> bytes:
-        if self._openings:
-            frames = [one for one in frames if events.name_of(one) not in self._openings]
+        if self._opened:
+            return b"".join([self._native.reopened(one, self._request_id) for one in frames])
         return b"".join(frames)
 
     def end(self) -> bytes:
-        return self._reader.end_mark if self._reader is not None else b""
+        return self.frames([self._reader.end_mark]) if self._reader is not None else b""
 
     def error_form(self, refused: Refused) -> ErrorForm:
         return self._inner.error_form(refused)
 
     def error_frame(self, refused: Refused) -> bytes:
-        return self._native.fail(refused, self._request_id)
+        begun = self._reader.answer_id if self._reader is not None and not self._opened else ""
+        return self._native.fail(refused, self._request_id, begun)
 
 
 def _untranslated(value: Mapping[str, Any], native: Native) -> bytes:

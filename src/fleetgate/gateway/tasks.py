@@ -5,7 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from fleetgate.domain import Capability
+from fleetgate.domain import PICTURES, Capability
 from fleetgate.forecast.task import Task, bits
 from fleetgate.gateway.demands import BLOCK
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from fleetgate.gateway.body import Body
 
 _NEEDS: Final = MappingProxyType({one: bits((one,)) for one in Capability})
+BYTES_PER_SECOND: Final = 16_000
+"""of sound, as it is usually sent: only to compare uploads with each other"""
 _READ: Final = frozenset({Capability.CHAT, Capability.COMPLETE})
 """what leaves a state behind that the next request may use"""
 
@@ -28,15 +30,19 @@ def task_of(
         needs |= body.needs
     elif capability is Capability.EMBED:
         units = float(body.inputs)
-    elif capability is Capability.IMAGE:
+    elif capability in PICTURES:
         units = float(wanted.choices)
+    elif capability is Capability.SPEAK:
+        units = float(body.characters or 1)
+    elif body.upload is not None:
+        units = max(1.0, body.size / BYTES_PER_SECOND)
     read = capability in _READ
     if conversation and read:  # one name for two models is two conversations
         conversation = f"{conversation} {wanted.model}"
     return Task(
         capability,
         needs,
-        body.tokens,
+        body.tokens if body.upload is None else 0,  # what a file holds is no prompt that has to fit
         wanted.max_tokens,
         wanted.choices,
         units,

@@ -23,6 +23,18 @@ RETRY_AFTER: Final = 5.0
 _TURNED_AWAY: Final = frozenset({FailureClass.LOADING, FailureClass.FULL, FailureClass.STALE_CONNECTION})
 
 
+WARNING: Final = b"x-fleetgate-warning"
+"""header that tells of a model that its provider retires"""
+
+
+def warning(deployment: Deployment, now: float) -> list[tuple[bytes, bytes]]:
+    """What callers have to know about who answered; `now` is Unix time."""
+    retires = deployment.retires
+    if retires is None or not retires.near(now):
+        return []
+    return [(WARNING, f"{deployment.id}: {retires.text(now)}".encode("ascii", "replace"))]
+
+
 def counts(failure: AttemptFailed) -> bool:
     """Whether it used up one of the dispatched attempts: it may have been worked on."""
     return failure.row.dispatched and failure.failure not in _TURNED_AWAY

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from fleetgate.gateway.body import Body
     from fleetgate.gateway.gateway import Gateway, Stoppable
     from fleetgate.gateway.purse import Purse
+    from fleetgate.gateway.resume import Resume
+    from fleetgate.gateway.through import Through
     from fleetgate.live import Account, Deployment
     from fleetgate.routing.accounts import Pair
     from fleetgate.routing.availability import Reason
@@ -57,6 +59,8 @@ class Errand:
     """its money and limits"""
     objection: Callable[[Deployment], Reason | None] | None = None
     """what the caller's key has against a candidate"""
+    resume: Resume | None = None
+    """set where somebody else may go on with an answer that breaks off"""
 
 
 @dataclass(slots=True)
@@ -94,7 +98,7 @@ class Tried:
     failure: AttemptFailed | None
     first: float | None
     """seconds to its first content"""
-    got: Whole | Flow | None
+    got: Whole | Flow | Through | None
 
 
 _LEFT_AT_WORK: Final = frozenset({"cancelled", FailureClass.FIRST_TOKEN_TIMEOUT.value})
@@ -109,7 +113,7 @@ class Walk:
         gateway: Gateway,
         exchange: Stoppable,
         errand: Errand,
-        deliver: Callable[[Whole | Flow], Awaitable[None]],
+        deliver: Callable[[Whole | Flow | Through], Awaitable[None]],
     ) -> None:
         self._gateway = gateway
         self._exchange = exchange
@@ -137,6 +141,9 @@ class Walk:
         """whatever comes of the attempt under way, there is no other"""
         self._tries = 0
         self._asked: Ask | None = None
+        self._resume = errand.resume
+        self._steps: tuple[Step, ...] = ()
+        self._most = 0
 
     def broken(self, failure: AttemptFailed) -> None:
         """The running attempt is about to be cancelled for a fault of its upstream."""
@@ -153,12 +160,13 @@ class Walk:
         told = self._asked.changes if self._asked is not None else ()
         return tuple(one for one in told if not one.silent)
 
-    async def run(self, route: Route) -> Whole | Flow | None:
+    async def run(self, route: Route) -> Whole | Flow | Through | None:
         """Walk until something is delivered. None: nothing answered; `last_failure` says why.
 
         A step whose machine is being switched on is passed by while later ones may answer; where none
         does, it is waited for after all. A failure that ends an exchange ends it then too.
         """
+        self._steps, self._most = route.steps, route.most_attempts
         index = leads_to(route.steps, -1, None)
         while index is not None:
             state = self._begin(route, index)
@@ -175,7 +183,7 @@ class Walk:
             index = follows
         return await self._wait_for_machines(route)
 
-    async def _wait_for_machines(self, route: Route) -> Whole | Flow | None:
+    async def _wait_for_machines(self, route: Route) -> Whole | Flow | Through | None:
         """Nobody answered meanwhile: wait for those that are being switched on, the first of them first."""
         while self._booting and not self.last:
             state = self._begin(route, self._booting.pop(0))
@@ -194,7 +202,7 @@ class Walk:
         self.step = step = route.steps[index]
         return StepState(step, index, not later, max(1, min(step.tries, left)), self._gateway.clock(), set())
 
-    async def _take(self, state: StepState) -> tuple[Whole | Flow | None, FailureClass | None]:
+    async def _take(self, state: StepState) -> tuple[Whole | Flow | Through | None, FailureClass | None]:
         """One step: the answer, or the class that leads on. The retry budget is for tries inside a step:
         steps are written, and each is reached."""
         while True:
@@ -216,6 +224,8 @@ class Walk:
             if hold is None:
                 continue
             got = await self._try(lease, state, hold)
+            if got is None and self._resume is not None and self._resume.hopping:
+                got = await self._go_on(self._resume, lease)
             if got is not None:
                 return got, None
             failure = self.last_failure
@@ -235,6 +245,48 @@ class Walk:
         if denied.stops and not self._booting:
             raise refusal(denied)
         return FailureClass.QUOTA_EXHAUSTED
+
+    async def _go_on(self, resume: Resume, broken: Lease) -> Flow:
+        """Have somebody else go on with an answer that broke off. Raises Refused where nobody can."""
+        why = self.last_failure
+        assert why is not None
+        passed_over = {one for step in self._steps for one in step.candidates if not resume.may_follow(one)}
+        passed_over.add(broken.deployment)
+        for index, step in enumerate(self._steps):
+            since = self._gateway.clock()
+            state = StepState(step, index, last=False, allowed=1, since=since, tried=passed_over)
+            while self.dispatched < self._most:
+                try:
+                    lease = self.lease = await self._seat_to_go_on(state)
+                except (Elsewhere, NoCandidate, RoomFull, WaitOver, Drained):
+                    break
+                hold = await self._hold(lease, state)
+                if hold is None:
+                    passed_over |= state.passed_over | {lease.deployment}
+                    continue
+                got = await self._try(lease, state, hold)
+                if got is not None:
+                    assert isinstance(got, Flow)
+                    return got
+                failure = self.last_failure
+                assert failure is not None
+                if verdicts.counts(failure):
+                    self.dispatched += 1
+                    raise verdicts.broken(why) from None
+                passed_over.add(lease.deployment)
+        raise verdicts.broken(why) from None
+
+    async def _seat_to_go_on(self, state: StepState) -> Lease:
+        """The caller hears nothing meanwhile, so it is no longer waited for than inside an answer."""
+        limits = self._gateway.settings.gateway
+        wish = Wish(
+            state.step,
+            self._errand.task,
+            frozenset(state.tried),
+            last=False,
+            objection=self._errand.objection,
+        )
+        return await self._wait_for(wish, min(limits.wait, limits.between_tokens))
 
     async def _hold(self, lease: Lease, state: StepState) -> Hold | None:
         """Stage 7: hold what the attempt may cost. None: a limit stands against this candidate."""
@@ -341,22 +393,23 @@ class Walk:
         finally:
             self._wish = None
 
-    async def _try(self, lease: Lease, state: StepState, hold: Hold) -> Whole | Flow | None:
+    async def _try(self, lease: Lease, state: StepState, hold: Hold) -> Whole | Flow | Through | None:
         """One attempt with all it owes: the lease back, the fleet told, the attempt settled and recorded."""
         gateway = self._gateway
         self.deployment = lease.deployment
         began = gateway.clock()
         failure: AttemptFailed | None = None
         first: float | None = None
-        got: Whole | Flow | None = None
+        got: Whole | Flow | Through | None = None
         self._stalled = self.denied = None
         outcome = "cancelled"
         try:
             got = await self._attempt(lease, state, hold.cap)
             first = gateway.clock() - began
             self.dispatched += 1
-            self.first_content = gateway.clock() - self._errand.began
-            if isinstance(got, Flow):
+            if self.first_content is None:
+                self.first_content = gateway.clock() - self._errand.began
+            if not isinstance(got, Whole):
                 await self._deliver(got)
             outcome = "ok"
             return got
@@ -365,7 +418,9 @@ class Walk:
             failure = self.last_failure = error
             outcome = error.failure.value
             if error.failure is FailureClass.STREAM_BROKEN:  # the caller has seen content: no way back
-                raise verdicts.broken(error) from None
+                if self._resume is None or not self._resume.possible or self.last:
+                    raise verdicts.broken(error) from None
+                self._resume.begin_hop(lease.deployment)
             return None
         finally:
             failure = failure or self._stalled
@@ -381,10 +436,12 @@ class Walk:
         failure, got = tried.failure, tried.got
         if failure is None and tried.outcome != "ok":
             failure = AttemptFailed(FailureClass.CALLER_GONE)
-        usage = got.reader.usage if isinstance(got, Flow) else got.usage if got is not None else Usage()
+        usage = self._usage(got)
         seen = got.reader.frames if isinstance(got, Flow) else 0
         if isinstance(got, Whole) and usage.output_tokens is None:
             seen = estimate_answer(got.body)
+        if self._asked is not None and self._asked.changes:
+            gateway.fleet.applied(deployment, self._asked.changes)
         charge = self._errand.purse.ended(hold, failure, usage, begun=got is not None, seen=seen)
         now = gateway.clock()
         took = now - tried.began
@@ -413,10 +470,19 @@ class Walk:
             )
         )
 
-    async def _attempt(self, lease: Lease, state: StepState, cap: int | None) -> Whole | Flow:
+    def _usage(self, got: Whole | Flow | Through | None) -> Usage:
+        """What one attempt used. The frames of a second part tell the usage of both."""
+        if isinstance(got, Flow):
+            own = self._resume.usage if self._resume is not None else None
+            return own or got.reader.usage
+        return got.usage if got is not None else Usage()
+
+    async def _attempt(self, lease: Lease, state: StepState, cap: int | None) -> Whole | Flow | Through:
         gateway = self._gateway
         ask = self._asked = self._ask(lease, state)
+        gateway.fleet.asked(lease.deployment)
         ask.cap = cap
+        ask.resume = self._resume
         got = await attempt(ask, gateway.transport_for(lease.deployment), gateway.wall)
         if isinstance(got, Flow) and not self._errand.body.wanted.stream:
             between = gateway.settings.gateway.between_tokens
@@ -442,7 +508,7 @@ class Walk:
         """What a good answer taught about its deployment."""
         got = tried.got
         assert got is not None
-        usage = got.reader.usage if isinstance(got, Flow) else got.usage
+        usage = self._usage(got)
         self._gateway.fleet.succeeded(
             lease.deployment,
             self._errand.task,

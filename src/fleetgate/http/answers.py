@@ -343,6 +343,18 @@ class PricedModel(Answer):
     model: str
     price: str | None
     price_known: bool
+    removed: bool
+    retires: str | None
+    retired: bool
+    successor: str | None
+
+
+class Fired(Answer):
+    """How often a rule about requests fired since the start."""
+
+    member: str
+    deed: str
+    count: int
 
 
 class Quota(Answer):
@@ -365,6 +377,7 @@ class Provider(Answer):
     why: str
     accounts: list[Account]
     models: list[PricedModel]
+    rules: list[Fired]
     quotas: list[Quota]
 
 

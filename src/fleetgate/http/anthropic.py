@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING
 from fleetgate.dialects.anthropic.count import count_tokens
 from fleetgate.dialects.anthropic.dialect import DIALECT
 from fleetgate.domain import Capability
-from fleetgate.http.forms import json_object
+from fleetgate.gateway.body import json_object
+from fleetgate.gateway.counting import counted
+from fleetgate.http.door import read_head
+from fleetgate.http.forms import read_raw
 from fleetgate.http.inference import STORE_DOWN, infer
 from fleetgate.http.table import Access, Row
 
@@ -37,13 +40,21 @@ def rows() -> Iterator[Row]:
             f"{prefix}/messages/count_tokens",
             Access.CALLER,
             count,
-            "An estimate of a request's tokens.",
+            "A request's tokens, counted or estimated.",
             dialect=DIALECT,
         )
 
 
 async def count(call: Call) -> None:
-    """Rather too many than too few: the body has no room to say that it is an estimate, the header has."""
-    body = await json_object(call, call.gateway.settings.gateway.body_limit)
-    call.gateway.route_of(str(body.get("model") or ""), call.principal)
-    await call.json(count_tokens(body), headers=(ESTIMATED,))
+    """By whoever would answer, where that one can count, else estimated: rather too many than too few. The
+    body has no room to say that it is an estimate, the header has."""
+    gateway = call.gateway
+    raw = await read_raw(call, gateway.settings.gateway.body_limit)
+    body = json_object(raw)
+    route = gateway.route_of(str(body.get("model") or ""), call.principal)
+    head = read_head(call, gateway.instance)
+    tokens = await counted(gateway, route, call.principal, raw, head, call.request_id)
+    if tokens is not None:
+        await call.json({"input_tokens": tokens})
+    else:
+        await call.json(count_tokens(body), headers=(ESTIMATED,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import parse_qsl
 
 import msgspec
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
     Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 
+CUT: Final = "fleetgate.cut"
+"""extension of the scope: a function that ends the connection"""
+
+
 @dataclass(slots=True)
 class Call:
     """A request with its row. `argument` is the rest of a template's path."""
@@ -40,6 +44,12 @@ class Call:
 
     def header(self, name: bytes) -> str:
         return self.headers.get(name, b"").decode("latin-1")
+
+    def cut(self) -> None:
+        """End the connection so that an answer under way cannot look complete."""
+        found = self.scope.get("extensions", {}).get(CUT)
+        if found is not None:
+            found()
 
     def query(self) -> dict[str, str]:
         """The query's fields; the last one counts where a name comes twice."""

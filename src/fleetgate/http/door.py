@@ -20,7 +20,7 @@ from fleetgate import units
 from fleetgate.domain import KeyKind
 from fleetgate.errors import Refused, Source
 from fleetgate.gateway.gateway import Head
-from fleetgate.http.table import Access, Row
+from fleetgate.http.table import FORM, Access, Row
 from fleetgate.keys.changes import Actor
 from fleetgate.keys.master import presented_key
 from fleetgate.keys.owner import ANYBODY, MASTER, Keys
@@ -118,7 +118,7 @@ class Door:
             return ANYBODY
         caller = row.access is Access.CALLER
         if self._open:
-            self._check_browser(call, self._origins if caller else frozenset())
+            self._check_browser(call, self._origins if caller else frozenset(), row.takes)
         presented = presented_key(call.scope["headers"])
         throttle = self._throttle
         shut = throttle.shut_for(_client(call)[0]) if throttle and presented else 0.0
@@ -127,7 +127,7 @@ class Door:
         keys = self._keys
         principal = keys.identify_now(presented) if final else keys.identify(presented)
         if principal is None and presented is None and caller:
-            principal = self._neighbour(call, final=final)
+            principal = self._neighbour(call, row, final=final)
         everybody = self._open and caller
         if principal is None and everybody:
             return self._named(ANYBODY, call)
@@ -141,13 +141,13 @@ class Door:
             raise _refuse_kind(row.access)
         return self._named(principal, call) if caller and self._user_headers else principal
 
-    def _neighbour(self, call: Call, *, final: bool) -> Principal | None:
+    def _neighbour(self, call: Call, row: Row, *, final: bool) -> Principal | None:
         """Who asks without a key, as Tailscale knows. Its web pages are kept out as in open mode."""
         if self._tailscale is None:
             return None
         found = self._tailscale.identify(_client(call), call.scope["headers"], final=final)
         if found is not None and not self._open:
-            self._check_browser(call, self._origins)
+            self._check_browser(call, self._origins, row.takes)
         return found
 
     def _named(self, principal: Principal, call: Call) -> Principal:
@@ -180,10 +180,11 @@ class Door:
         found = mapped or found
         return found.is_loopback or any(found in network for network in self._ranges)
 
-    def _check_browser(self, call: Call, listed: frozenset[str]) -> None:
-        """A loopback or configured Host, no foreign Origin, no cross-site fetch, JSON bodies only.
+    def _check_browser(self, call: Call, listed: frozenset[str], takes: str) -> None:
+        """A loopback or configured Host, no foreign Origin, no cross-site fetch, and no body of a type that
+        a web page can send without asking, unless the route takes just that.
 
-        `listed`: origins that are not foreign here.
+        `listed`: origins that are not foreign here. `takes`: the type of bodies of the route.
         """
         host = host_name(call.header(b"host"))
         server = call.scope.get("server")
@@ -200,10 +201,8 @@ class Door:
             raise Refused(403, "foreign_origin", f"web pages of {origin[:100]!r} may not use this gateway")
         if not welcome and call.header(b"sec-fetch-site") in ("cross-site", "same-site"):
             raise Refused(403, "foreign_origin", "web pages of other sites may not use this gateway")
-        if call.scope["method"] not in _SAFE_METHODS and not _is_json(call.header(b"content-type")):
-            raise Refused(
-                415, "json_only", "the body must be JSON", advice="Send `Content-Type: application/json`."
-            )
+        if call.scope["method"] not in _SAFE_METHODS:
+            check_type(call, takes, strict=True)
 
     def _is_own(self, origin: str, call: Call) -> bool:
         """An origin is ours when it is the very address that was asked."""
@@ -341,9 +340,24 @@ def _timeout(text: str) -> float | None:
     return seconds
 
 
-def _is_json(content_type: str) -> bool:
-    kind = content_type.partition(";")[0].strip().lower()
-    return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+def check_type(call: Call, takes: str, *, strict: bool) -> None:
+    """Raises Refused (415) for a body of another type than the route takes. A form cannot be read without its
+    type; JSON can, so that not `strict` only forms are refused in its place."""
+    kind = call.header(b"content-type").partition(";")[0].strip().lower()
+    if takes == FORM:
+        if kind != FORM:
+            raise Refused(
+                415,
+                "form_only",
+                "the body must be a form with files",
+                advice=f"Send `Content-Type: {FORM}; boundary=…`, as clients do for uploads.",
+            )
+        return
+    json = kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
+    if not json and (strict or kind.startswith("multipart/")):
+        raise Refused(
+            415, "json_only", "the body must be JSON", advice="Send `Content-Type: application/json`."
+        )
 
 
 def _listen_hosts(listen: tuple[str, ...]) -> set[str]:

@@ -16,9 +16,11 @@ from fleetgate.domain import Capability
 from fleetgate.errors import Refused
 from fleetgate.forecast.task import bits, plain
 from fleetgate.gateway import body as bodies
-from fleetgate.gateway import verdicts
+from fleetgate.gateway import media, verdicts
 from fleetgate.gateway.attempt import changes
 from fleetgate.gateway.purse import either
+from fleetgate.gateway.replaced import takes_data_only
+from fleetgate.gateway.spool import BodyBudget
 from fleetgate.gateway.tasks import task_of
 from fleetgate.http import forms, plan_answers
 from fleetgate.http.inference import capability_named
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from fleetgate.domain import Principal
     from fleetgate.forecast.task import Task
+    from fleetgate.gateway.replaced import Replaced
     from fleetgate.http.call import Call
     from fleetgate.live import Deployment
     from fleetgate.routing.plan import Route
@@ -136,27 +139,42 @@ def _plan(call: Call, asked: Explain, principal: Principal | None) -> dict[str, 
             raise verdicts.not_allowed(name)
         objection = either(gateway.permissions.objection(principal, route), objection)
     task = task_for(asked, route, principal.id if principal is not None else "")
+    body = body_of(asked)
+    replaced = media.foreseen(gateway, body) if body is not None else None
+    if replaced is not None:
+        objection = either(objection, replaced.objection)
     seats, now = gateway.fleet.seats, gateway.clock()
     plan = explain_route(
         route, task, now, gateway.instance, objection, lambda step: seats.question(step, task, now)
     )
     caller = Caller(principal or ANYBODY, route.role)
-    _add_changes(plan, asked, task.capability, gateway.fleet.deployments)
+    add_changes(plan, body, replaced, task.capability, gateway.fleet.deployments)
+    if body is not None:
+        body.close()
     return {**plan, "asks": asks(task), "limits": list(gateway.budgets.standing(caller))}
 
 
-def _add_changes(
-    plan: Mapping[str, Any], asked: Explain, capability: Capability, known: Mapping[str, Deployment]
+def body_of(asked: Explain) -> bodies.Body | None:
+    """The body that is asked about, to be closed; None: there is none."""
+    if asked.body is None:
+        return None
+    return bodies.parse(msgspec.json.encode({**asked.body, "model": asked.model}), BodyBudget())
+
+
+def add_changes(
+    plan: Mapping[str, Any],
+    body: bodies.Body | None,
+    replaced: Replaced | None,
+    capability: Capability,
+    known: Mapping[str, Deployment],
 ) -> None:
     """What each candidate would not take of the body as it is written."""
-    body = None
-    if asked.body is not None:
-        body = bodies.parse(msgspec.json.encode({**asked.body, "model": asked.model}), bodies.BodyBudget())
     for row in (row for step in plan["steps"] for row in step["candidates"]):
         candidate = known.get(row["deployment"])
         row["changes"] = changes(capability, candidate, body) if body is not None and candidate else []
-    if body is not None:
-        body.close()
+        if replaced is not None and candidate is not None and takes_data_only(candidate):
+            refused = replaced.refused
+            row["changes"].append(f"refused: {refused.message}" if refused is not None else replaced.note)
 
 
 def task_for(asked: Explain, route: Route, principal: str = "") -> Task:
@@ -168,7 +186,7 @@ def task_for(asked: Explain, route: Route, principal: str = "") -> Task:
     members = asked.body if asked.body is not None else _members(asked.prompt, capability)
     if members is not None:
         raw = msgspec.json.encode({**members, "model": asked.model})
-        body = bodies.parse(raw, bodies.BodyBudget())
+        body = bodies.parse(raw, BodyBudget())
         try:
             task = task_of(body, capability, principal, "", beginning=True)
         finally:

@@ -145,19 +145,19 @@ Filled = TypeVar("Filled", bound=Form)
 
 async def json_object(call: Call, largest: int) -> dict[str, Any]:
     """A body of which no form is declared. Raises Refused."""
-    return bodies.json_object(await _raw(call, largest))
+    return bodies.json_object(await read_raw(call, largest))
 
 
 async def filled(call: Call, form: type[Filled], largest: int = LARGEST) -> Filled:
     """The body as a form; no body is an empty one. Raises Refused."""
-    raw = await _raw(call, largest)
+    raw = await read_raw(call, largest)
     try:
         return form.model_validate_json(raw or b"{}")
     except ValidationError as error:
         raise _misfit(error.errors(include_url=False, include_input=False)[0], form) from None
 
 
-async def _raw(call: Call, largest: int) -> bytes:
+async def read_raw(call: Call, largest: int) -> bytes:
     """The bytes of a body, at most `largest`."""
     declared = call.header(b"content-length")
     budget = call.gateway.bodies

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.dialects.anthropic.models import ModelRow, models_form
@@ -9,8 +10,8 @@ from fleetgate.domain import Capability
 from fleetgate.errors import Refused
 from fleetgate.gateway.exchange import Exchange, Operation
 from fleetgate.http import answers
-from fleetgate.http.door import read_head
-from fleetgate.http.table import Access, Row
+from fleetgate.http.door import check_type, read_head
+from fleetgate.http.table import FORM, Access, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,6 +32,8 @@ def rows() -> Iterator[Row]:
                 doc,
                 capability,
                 store=STORE_DOWN,
+                media=_ANSWERS.get(capability, (EVENTS,)),
+                takes=FORM if capability in _FORMS else JSON,
             )
         yield Row(
             "GET",
@@ -56,8 +59,30 @@ _INFERENCE: Final = (
     ("/completions", Capability.COMPLETE, "Text completion, whole or streamed."),
     ("/embeddings", Capability.EMBED, "Embeddings."),
     ("/images/generations", Capability.IMAGE, "Pictures, by their description."),
+    ("/images/edits", Capability.EDIT, "Pictures changed by words, as a form with the pictures."),
+    ("/audio/speech", Capability.SPEAK, "Text spoken, streamed as it is made."),
+    ("/audio/transcriptions", Capability.TRANSCRIBE, "Speech as text, as a form with the recording."),
+    ("/audio/translations", Capability.TRANSLATE, "Speech as English text, as a form with the recording."),
+    ("/moderations", Capability.MODERATE, "Whether a text or picture is harmful."),
     ("/rerank", Capability.RERANK, "Documents in the order of their fit to a question."),
 )
+
+
+_FORMS: Final = frozenset({Capability.EDIT, Capability.TRANSCRIBE, Capability.TRANSLATE})
+"""work that is asked for with a form"""
+JSON: Final = "application/json"
+EVENTS: Final = "text/event-stream"
+_ANSWERS: Final = MappingProxyType(
+    {
+        Capability.SPEAK: ("audio/*", EVENTS),
+        Capability.TRANSCRIBE: ("text/plain", EVENTS),
+        Capability.TRANSLATE: ("text/plain",),
+        Capability.EMBED: (),
+        Capability.RERANK: (),
+        Capability.MODERATE: (),
+    }
+)
+"""what answers may be beside JSON; who is not here may stream"""
 
 
 async def infer(call: Call) -> None:
@@ -66,13 +91,15 @@ async def infer(call: Call) -> None:
     assert row is not None
     assert row.capability is not None
     gateway = call.gateway
+    check_type(call, row.takes, strict=False)
+    form = call.header(b"content-type") if row.takes == FORM else None
     head = read_head(call, gateway.instance, gateway.conversation_headers)
     exchange = Exchange(
         gateway,
         call.receive,
         call.send,
         principal=call.principal,
-        operation=Operation(row.capability, row.template, row.dialect),
+        operation=Operation(row.capability, row.template, row.dialect, form, call.cut),
         request_id=call.request_id,
         head=head,
     )

@@ -55,7 +55,7 @@ _REFUSALS: Final = {
     404: "There is no such thing.",
     409: "It does not fit what is there.",
     413: "The body is too large.",
-    415: "Without a key only JSON is accepted.",
+    415: "The body has a type that is not taken here.",
     429: "Too many wrong keys came from this address, or a limit is reached.",
     503: "The database does not answer, or the gateway is stopping.",
 }
@@ -109,7 +109,7 @@ def _operation(row: Row) -> dict[str, Any]:
         "parameters": [*_in_path(row), *map(_in_query, row.query or ())],
     }
     if row.capability is not None:
-        return {**found, "requestBody": _asked(), "responses": _inferred()}
+        return {**found, "requestBody": _asked(row), "responses": _inferred(row)}
     if row.request is not None:
         required = any(field.is_required() for field in row.request.model_fields.values())
         found["requestBody"] = {"required": required, "content": _content(_form(row.request))}
@@ -168,19 +168,19 @@ def _refusal(status: int, text: str) -> dict[str, Any]:
     return found
 
 
-def _asked() -> dict[str, Any]:
+def _asked(row: Row) -> dict[str, Any]:
     form = {
         "type": "object",
         "properties": {"model": {"type": "string", "description": "A name that `/v1/models` lists."}},
         "required": ["model"],
         "additionalProperties": True,
     }
-    return {"required": True, "content": _content(form)}
+    return {"required": True, "content": {row.takes: {"schema": form}}}
 
 
-def _inferred() -> dict[str, Any]:
+def _inferred(row: Row) -> dict[str, Any]:
     fault = {"description": "An error, in OpenAI's form.", "content": _content(_form(answers.Error))}
-    whole = _content({"type": "object"}, ("text/event-stream",))
+    whole = _content({"type": "object"}, row.media or ("text/event-stream",))
     return {"200": {"description": "The answer, as the engine gave it.", "content": whole}} | {
         "4XX": fault,
         "5XX": fault,

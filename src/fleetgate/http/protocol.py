@@ -18,6 +18,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from fleetgate.dialects import openai
 from fleetgate.errors import Refused
+from fleetgate.http.call import CUT
 from fleetgate.http.door import new_request_id
 
 if TYPE_CHECKING:
@@ -87,6 +88,8 @@ class Protocol(HttpToolsProtocol):
         self._end_watch()
         if self._slow is not None:
             self._slow.cancel()
+        if self.scope is not None:
+            self.scope.pop("extensions", None)  # it leads back here
         self._deaf = True
         super().connection_lost(exc)
 
@@ -135,6 +138,7 @@ class Protocol(HttpToolsProtocol):
         if version != "1.1":
             self._check_version(version)
         super().on_headers_complete()
+        self.scope["extensions"] = {CUT: self._cut}  # type: ignore[typeddict-unknown-key]
         self._phase = _Phase.BODY
         self._fed = 0
         self._end_watch()
@@ -165,6 +169,22 @@ class Protocol(HttpToolsProtocol):
         else:
             self._answered_at = self.loop.time()
             self._watch()
+
+    def _cut(self) -> None:
+        """The answer under way has no proper end: its last chunk is missing. Where only the end of the
+        connection tells of it, that is no proper one either."""
+        cycle: RequestResponseCycle = self.cycle
+        if cycle.response_complete or cycle.disconnected:
+            return
+        cycle.disconnected = True
+        cycle.message_event.set()
+        self._deaf = True
+        if not cycle.chunked_encoding or self.parser.get_http_version() == "1.0":
+            self.transport.abort()
+            return
+        self.transport.close()
+        if unsent := self.transport.get_write_buffer_size():
+            self._slow = self.loop.call_later(self.fetch_limit, self._fetched_none, unsent)
 
     # -- upgrades ----------------------------------------------------------------------------------------
 

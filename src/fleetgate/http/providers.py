@@ -55,7 +55,11 @@ def provider_row(engine: Engine, quotas: list[dict[str, Any]], now: float, wall:
         "alive": engine.alive,
         "why": engine.why,
         "accounts": [_account(one, quotas, now, wall) for one in engine.accounts],
-        "models": [_model(one) for one in engine.deployments.values()],
+        "models": [_model(one, wall) for one in engine.deployments.values()],
+        "rules": [
+            {"member": member, "deed": deed, "count": count}
+            for (member, deed), count in sorted(engine.applied.items())
+        ],
         "quotas": quotas,
     }
 
@@ -113,13 +117,17 @@ def _end(end: float | None, now: float, wall: float) -> dict[str, Any]:
     return {"until": moment(round((wall + end - now) * 1e3)), "seconds": round(end - now, 3)}
 
 
-def _model(one: Deployment) -> dict[str, Any]:
-    price = one.price
+def _model(one: Deployment, wall: float) -> dict[str, Any]:
+    price, retires = one.price, one.retires
     return {
         "deployment": one.id,
         "model": one.model.name,
         "price": None if price is None else price.text or "free",
         "price_known": price is not None and not price.only_ceiling,
+        "removed": one.removed,
+        "retires": None if retires is None else retires.day,
+        "retired": retires is not None and retires.at <= wall,
+        "successor": None if retires is None else retires.successor or None,
     }
 
 

@@ -34,6 +34,9 @@ class Access(Enum):
     """an admin key or the master key, in open mode too"""
 
 
+FORM: Final = "multipart/form-data"
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One route. `{name}` in a template is an argument: the rest of the path, or up to a verb behind it."""
@@ -59,6 +62,8 @@ class Row:
     """the form of the answer, for the OpenAPI document: nothing is converted by it"""
     media: tuple[str, ...] = ()
     """what else than JSON can be asked for"""
+    takes: str = "application/json"
+    """the type of its body"""
     status: int = 200
     """of the answer where all went well"""
     others: tuple[tuple[int, type[BaseModel]], ...] = ()

@@ -64,17 +64,25 @@ PREFIXES: Final[Mapping[str, Prefix]] = MappingProxyType(
         "fireworks_ai": Prefix(provider="fireworks"),
         "cohere": Prefix(provider="cohere", bases=("COHERE_API_BASE",)),
         "cohere_chat": Prefix(provider="cohere", bases=("COHERE_API_BASE",)),
+        "moonshot": Prefix(provider="moonshot", bases=("MOONSHOT_API_BASE",)),
+        "minimax": Prefix(provider="minimax", bases=("MINIMAX_API_BASE",)),
+        "azure": Prefix(provider="azure", bases=("AZURE_API_BASE",)),
+        "azure_text": Prefix(provider="azure", bases=("AZURE_API_BASE",)),
+        "azure_ai": Prefix(provider="azure", bases=("AZURE_AI_API_BASE",)),
+        "bedrock": Prefix(provider="bedrock"),
+        "bedrock_converse": Prefix(provider="bedrock"),
+        "bedrock_mantle": Prefix(provider="bedrock"),
     }
 )
 OTHERS: Final = words(
     "ai21 aiml anyscale baseten cerebras clarifai codestral dashscope databricks datarobot",
     "deepinfra empower featherless_ai friendliai github github_copilot hyperbolic jina_ai",
-    "lambda_ai maritalk meta_llama moonshot nebius novita nscale nvidia_nim ovhcloud",
+    "lambda_ai maritalk meta_llama nebius novita nscale nvidia_nim ovhcloud",
     "predibase sambanova snowflake topaz v0 volcengine voyage zai",
 )
 """Providers with OpenAI's interface whose address is not in our table: they need `api_base`."""
 SHAPED_OTHERWISE: Final = words(
-    "azure azure_ai azure_text vertex_ai vertex_ai_beta bedrock bedrock_converse sagemaker",
+    "vertex_ai vertex_ai_beta sagemaker",
     "sagemaker_chat watsonx watsonx_text huggingface replicate palm triton petals nlp_cloud",
     "aleph_alpha cloudflare text-completion-codestral oci",
 )

@@ -55,6 +55,11 @@ class Reason(Enum):
     )
     REMOVED = ("removed", Kind.HARD, "the engine does not have the model (any more)")
     NOT_CAPABLE = ("not_capable", Kind.HARD, "it cannot do what the request asks for")
+    ADDRESSES = (
+        "addresses",
+        Kind.HARD,
+        "addresses of pictures are not handed to engines of one's own: send the pictures as data",
+    )
     OTHER_DIALECT = (
         "other_dialect",
         Kind.HARD,

@@ -119,6 +119,7 @@ class NameTable:
                 role.attempts or self._settings.attempts,
                 role.deadline,
                 role=role_name,
+                resume=role.resume or "",
             )
         else:
             members = self.pool(name)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fleetgate.forecast.task import Task
     from fleetgate.live import Deployment
     from fleetgate.routing.accounts import Pair
+    from fleetgate.routing.continuation import Resume
     from fleetgate.routing.prediction import Forecast
 
 TRIES: Final = 2
@@ -69,6 +70,8 @@ class Route:
     """names passed on the way (aliases)"""
     role: str = ""
     """whose limits count: the role behind it, else the name itself"""
+    resume: Resume = ""
+    """how an answer that broke off goes on elsewhere; empty: it does not"""
 
     @property
     def most_attempts(self) -> int:

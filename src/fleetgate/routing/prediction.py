@@ -34,11 +34,14 @@ UNIT: Final[Mapping[Capability, float]] = {
     Capability.EMBED: 0.05,
     Capability.RERANK: 0.05,
     Capability.IMAGE: 30.0,
-    Capability.SPEAK: 5.0,
+    Capability.EDIT: 30.0,
+    Capability.SPEAK: 0.02,
     Capability.TRANSCRIBE: 0.2,
+    Capability.TRANSLATE: 0.2,
+    Capability.MODERATE: 0.1,
 }
-"""Seconds per unit of what is not counted in tokens, where nothing is known: an input, an image, a text,
-a second of sound."""
+"""Seconds per unit of what is not counted in tokens, where nothing is known: an input, an image, a letter to
+speak, a second of sound, a text to look at."""
 
 
 class Forecast(NamedTuple):

@@ -97,7 +97,7 @@ class Media:
         resolve: Callable[[str, int], Sequence[Address]] | None = None,
         refused: Callable[[str], str | None] = not_public,
     ) -> None:
-        """`resolve` stands in for the system's resolver; `refused` says why an address is not connected to."""
+        """`resolve` stands in for the system's resolver; `refused`: why an address is not connected to."""
         self._dialler = Dialler(resolve, refused)
         self._turns = asyncio.Semaphore(MOST_AT_ONCE)
 

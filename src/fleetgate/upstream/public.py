@@ -42,7 +42,7 @@ def not_public(address: str) -> str | None:
         return "not public"
     if any(inner in network for network in _EXTRA if network.version == inner.version):
         return "not public"
-    return "of this machine or its network" if _near(ip) else None
+    return "of this machine or its network" if _near(inner) else None
 
 
 def _inside(ip: IPv6Address) -> IPv4Address | IPv6Address:

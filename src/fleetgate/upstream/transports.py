@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from fleetgate.upstream.dial import Dialler
 from fleetgate.upstream.general import GeneralTransport
 from fleetgate.upstream.lean import LeanTransport
+from fleetgate.upstream.media import Media
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -28,6 +29,8 @@ class Transports:
         self.dialler = dialler
         self.general = GeneralTransport(dialler)
         self.lean = LeanTransport(dialler)
+        self.media = Media()
+        """fetches what callers name, where that is enabled"""
         self._auto = _Auto(self.general, self.lean)
 
     def choose(self, choice: Choice = "auto") -> Transport:
@@ -44,6 +47,7 @@ class Transports:
         await self.general.close()
         await self.lean.close()
         self.dialler.close()
+        self.media.close()
 
 
 class _Auto:

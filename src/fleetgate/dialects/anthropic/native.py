@@ -14,6 +14,8 @@ from fleetgate.dialects.usage import read_usage
 from fleetgate.errors import AttemptFailed, FailureClass
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleetgate.dialects.openai import Look
     from fleetgate.domain import Usage
     from fleetgate.errors import Refused
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _SAID: Final = frozenset({"text_delta", "input_json_delta", "citations_delta"})
 _SHOWN: Final = ("text", "thinking", "partial_json", "citation")
 _THOUGHT: Final = frozenset({"thinking", "redacted_thinking"})
+_ROLES: Final = frozenset({"user", "assistant"})
 _UNSIGNED: Final = "messages[].thinking"
 _objects: Final = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _blocks: Final = msgspec.json.Decoder(list[Any])
@@ -32,14 +35,21 @@ class Messages:
 
     name: Final = "anthropic"
     length: Final = "max_tokens"
-    openings: Final[frozenset[bytes]] = frozenset()
 
-    def fail(self, refused: Refused, request_id: str) -> bytes:
+    def reopened(self, frame: bytes, request_id: str) -> bytes:  # noqa: ARG002  (signs are comments here)
+        return frame
+
+    def fail(self, refused: Refused, request_id: str, answer_id: str) -> bytes:  # noqa: ARG002  (not in errors)
         return errors.error_frame(refused, request_id)
 
     def passes(self, refused: Refused) -> bool:
         """Files, server tools and the like are known to Anthropic, only not to other models."""
         return refused.code == "not_translatable"
+
+    def is_plain(self, body: Mapping[str, Any]) -> bool:
+        """Claude Code writes turns of the role system into every conversation: most templates refuse them."""
+        turns = body.get("messages")
+        return isinstance(turns, list) and all(object_of(one).get("role") in _ROLES for one in turns)
 
     def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:
         raw = members.get("messages")
@@ -186,8 +196,16 @@ class Gathering:
                 self._message["usage"] = object_of(self._message.get("usage")) | counted
 
     def body(self) -> bytes:
+        """Raises AttemptFailed (garbage) for a call whose arguments are none. One that the answer's bound cut
+        is left out, as it is from whole answers."""
+        cut = finish(self._message.get("stop_reason")) == "length"
         for place, pieces in self._arguments.items():
-            self._blocks[place]["input"] = _input("".join(pieces))
+            try:
+                self._blocks[place]["input"] = _input("".join(pieces))
+            except AttemptFailed:
+                if not cut:
+                    raise
+                del self._blocks[place]
         return _encode(self._message | {"content": [self._blocks[one] for one in sorted(self._blocks)]})
 
     def _add(self, place: int, delta: dict[str, Any]) -> None:

@@ -12,6 +12,7 @@ import msgspec
 
 from fleetgate.dialects.anthropic import blocks
 from fleetgate.dialects.anthropic.members import malformed, object_in, objects, rest, text_in
+from fleetgate.dialects.asides import placed
 
 if TYPE_CHECKING:
     from fleetgate.dialects.left_out import LeftOut
@@ -34,7 +35,7 @@ def chat_messages(system: Any, messages: Any, left_out: LeftOut) -> list[dict[st
         raise malformed("messages", "must hold at least one message")
     for at, turn in enumerate(turns):
         found.turn(turn, f"messages.{at}")
-    return found.chat
+    return placed(found.chat)
 
 
 class _Turns:

@@ -79,6 +79,11 @@ def tokenize(model: str, text: str) -> bytes:
     return _encode({"model": model, "content": text, "add_special": True, "parse_special": True})
 
 
+def piece(model: str, text: str) -> bytes:
+    """What `/tokenize` is asked for a piece of an answer."""
+    return _encode({"model": model, "content": text, "add_special": False, "parse_special": False})
+
+
 def ids_of(members: Mapping[str, Any]) -> list[int] | None:
     """A prompt that comes in ids already."""
     prompt = members.get("prompt")

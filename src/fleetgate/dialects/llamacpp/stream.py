@@ -72,6 +72,11 @@ class Chunks:
         """made by this engine, as far as they went out"""
 
     @property
+    def resumes(self) -> bool:
+        """It is the second part."""
+        return self._before is not None
+
+    @property
     def usage(self) -> Usage:
         """What this part alone came to."""
         return Usage(self.input_tokens, self.output_tokens)
@@ -104,7 +109,8 @@ class Chunks:
         if not self._begun:
             self._begun = True
             if self._stamp.chat:
-                found.append(self._frame({"index": 0, "delta": {"role": "assistant", "content": None}}))
+                role = {"role": "assistant", "content": None}
+                found.append(self._frame({"index": 0, "delta": role, "finish_reason": None}))
         if piece.tokens_evaluated is not None:
             self.input_tokens = piece.tokens_evaluated
         text = piece.content

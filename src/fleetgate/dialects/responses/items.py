@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fleetgate.dialects.asides import placed
 from fleetgate.dialects.responses.fields import list_at, malformed, object_at, text_at, unsupported
 from fleetgate.dialects.responses.table import QUIET, SPENT_ITEMS
 from fleetgate.dialects.responses.tools import INPUT, wrapped
@@ -97,7 +98,7 @@ class _Turns:
         self._close()
         if self._first:
             self._messages.insert(0, {"role": "system", "content": "\n\n".join(self._first)})
-        return self._messages
+        return placed(self._messages)
 
     def _answer(self, content: Any) -> None:
         if self._calling is None or "tool_calls" not in self._calling:

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate import sse
-from fleetgate.dialects.events import EventReader, data_of, failure_of, object_of
+from fleetgate.dialects.events import EventReader, data_of, failure_of, name_of, object_of
+from fleetgate.dialects.responses.answer import Ids
 from fleetgate.dialects.responses.request import Memory
 from fleetgate.dialects.responses.stream import Answering
 from fleetgate.dialects.responses.table import NOT_STORED
@@ -19,6 +20,8 @@ from fleetgate.dialects.usage import read_usage
 from fleetgate.errors import AttemptFailed, FailureClass
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleetgate.dialects.openai import Look
     from fleetgate.domain import Usage
     from fleetgate.errors import Refused
@@ -31,7 +34,11 @@ _SAID: Final = frozenset(
     {b"response.output_text.delta", b"response.refusal.delta", b"response.function_call_arguments.delta"}
     | {b"response.custom_tool_call_input.delta"}
 )
+_OPENINGS: Final = frozenset({b"response.created", b"response.queued", b"response.in_progress"})
+_ENDS: Final = frozenset({b"response.completed", b"response.incomplete"})
 _QUIET_ITEMS: Final = frozenset({"message", "reasoning"})
+_SYSTEMS: Final = frozenset({"system", "developer"})
+_PLAIN_ITEMS: Final = frozenset({"message", "reasoning", "function_call", "function_call_output"})
 _LENGTHS: Final = frozenset({"max_output_tokens", "max_tokens"})
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _item: Final = msgspec.json.Decoder(dict[str, Any])
@@ -43,15 +50,36 @@ class Responses:
 
     name: Final = "responses"
     length: Final = "max_output_tokens"
-    openings: Final = frozenset({b"response.created", b"response.queued", b"response.in_progress"})
 
-    def fail(self, refused: Refused, request_id: str) -> bytes:
-        return Answering(Memory(), request_id, begun=True).fail(refused)
+    def reopened(self, frame: bytes, request_id: str) -> bytes:
+        """A response is opened once, and has one id from its first event to its last: clients insist on it."""
+        name = name_of(frame)
+        if name in _OPENINGS:
+            return b""
+        if name not in _ENDS:
+            return frame
+        return _renamed(frame, Ids(request_id).response)
+
+    def fail(self, refused: Refused, request_id: str, answer_id: str) -> bytes:
+        frame = Answering(Memory(), request_id, begun=True).fail(refused)
+        return _renamed(frame, answer_id) if answer_id else frame
 
     def passes(self, refused: Refused) -> bool:
         """Hosted tools and files are known to the upstream; what would have to be stored here is not."""
         where = refused.param or ""
         return refused.code == "unsupported" and where not in _NOWHERE and _REFERENCE not in refused.message
+
+    def is_plain(self, body: Mapping[str, Any]) -> bool:
+        """Codex offers namespaces, custom and hosted tools: llama.cpp leaves them out, Ollama and vLLM give
+        their calls back under names that Codex does not know."""
+        tools, items = body.get("tools") or [], body.get("input")
+        if not isinstance(tools, list) or any(object_of(one).get("type") != "function" for one in tools):
+            return False
+        if not isinstance(items, list):
+            return True
+        systems = [at for at, one in enumerate(items) if object_of(one).get("role") in _SYSTEMS]
+        beginning = [] if body.get("instructions") is not None else [0]
+        return systems in ([], beginning) and all(_is_plain(object_of(one)) for one in items)
 
     def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:
         if not signed:
@@ -99,6 +127,17 @@ class Responses:
 NATIVE: Final = Responses()
 
 
+def _renamed(frame: bytes, answer_id: str) -> bytes:
+    event = data_of(frame)
+    event["response"] = object_of(event.get("response")) | {"id": answer_id}
+    return sse.frame(_encode(event), name_of(frame).decode())
+
+
+def _is_plain(item: dict[str, Any]) -> bool:
+    known = item.get("type", "message") in _PLAIN_ITEMS and item.get("namespace") is None
+    return known and isinstance(item.get("output", ""), str)
+
+
 def _is_unsigned(raw: msgspec.Raw) -> bool:
     """A thought that another model had: nobody but its own maker knows it by its id."""
     if b'"reasoning"' not in bytes(raw):
@@ -134,6 +173,8 @@ class Reader(EventReader):
             case b"response.output_item.added":
                 kind = object_of(data_of(frame).get("item")).get("type")
                 return self._quiet() if kind in _QUIET_ITEMS else self._content(said=True)
+            case b"response.created":
+                self.answer_id = str(object_of(data_of(frame).get("response")).get("id") or "")
             case b"response.completed" | b"response.incomplete":
                 return self._close(frame)
             case b"response.failed":
