@@ -1,7 +1,7 @@
 # Everything a newcomer needs; `make` alone lists it. Long lines live in scripts/.
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help install up down test check bench chaos lock docs clean
+.PHONY: help install up down test check bench chaos clients lock docs clean
 
 BIN := .venv/bin
 
@@ -29,8 +29,11 @@ check: .venv/.dev ## lint, formatting, types and the rules of the architecture
 bench: .venv/.dev ## measure requests per second, cost per chunk and memory
 	$(BIN)/python -m bench $(ARGS)
 
-chaos: .venv/.dev ## show what is promised under faults (ARGS=kill, ARGS=budget, ARGS=outage)
+chaos: .venv/.dev ## show what is promised under faults (ARGS=kill, budget, outage or resume)
 	$(BIN)/python -m chaos $(ARGS)
+
+clients: .venv/.dev ## run Codex and Claude Code through a gateway (installs them from npm into .clients)
+	@scripts/clients $(ARGS)
 
 lock: ## pin all dependencies again, with hashes (needs uv; UPGRADE=1 takes newer versions)
 	@scripts/lock $(if $(UPGRADE),--upgrade)

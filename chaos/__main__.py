@@ -65,7 +65,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="chaos", description="What Fleetgate promises under faults, shown with real processes."
     )
-    parser.add_argument("proofs", nargs="*", metavar="PROOF", help="kill, budget, outage, resume; default: all")
+    parser.add_argument(
+        "proofs", nargs="*", metavar="PROOF", help="kill, budget, outage, resume; default: all"
+    )
     parser.add_argument("--times", type=int, metavar="N", help=f"kills; default {KILLS}, of resume {TRIALS}")
     parser.add_argument(
         "--seconds", type=float, metavar="S", help=f"length of an outage; default {SECONDS:g}"

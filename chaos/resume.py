@@ -1,5 +1,5 @@
-"""`kill -9` of a real llama.cpp server in the midst of an answer, while a second one has the same file: whether
-the caller gets the text that it would have got without."""
+"""`kill -9` of a real llama.cpp server in the midst of an answer, while a second one has the same file: is
+the text the one that would have come without?"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ COST = 3 * 1_000 + 2 * 2_000
 def test_help_names_the_proofs():
     command = [sys.executable, "-m", "chaos", "--help"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30, check=True)
-    for proof in ("kill", "budget", "outage"):
+    for proof in ("kill", "budget", "outage", "resume"):
         assert proof in done.stdout
 
 

@@ -6,6 +6,7 @@ Plain records without behaviour. `fleet` owns them and is the only one that chan
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -99,6 +100,8 @@ class Way:
     """None: the engine's own"""
     signed: bool = False
     """it is a provider, which takes thoughts of earlier answers back only with its own signature"""
+    only: str = ""
+    """pattern of the models that have it; empty: all"""
 
 
 @dataclass(slots=True, eq=False)
@@ -267,6 +270,14 @@ class Deployment:
     """what it does not take of a request; None: it takes everything"""
     generated: tuple[str, ...] = ()
     """its names by `naming`"""
+
+    @property
+    def ways(self) -> Mapping[str, Way]:
+        """Other dialects than that of its engine's kind in which it can be asked."""
+        ways = self.engine.ways
+        if not any(way.only for way in ways.values()):
+            return ways
+        return {name: way for name, way in ways.items() if not way.only or re.search(way.only, self.model.id)}
 
     @property
     def local(self) -> bool:

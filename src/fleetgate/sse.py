@@ -16,6 +16,8 @@ _BOUNDARY: Final = re.compile(rb"(?>\r\n|\n|\r)(?:\r\n|\n|\r)")
 _LINE: Final = re.compile(rb"\r\n|\n|\r")
 _BOM: Final = b"\xef\xbb\xbf"
 
+EVENTS: Final = "text/event-stream"
+"""the content type"""
 MAX_FRAME: Final = 4 * 1024 * 1024
 """Bytes of one frame. Longer ones cannot be an answer."""
 

@@ -92,6 +92,19 @@ def test_what_cannot_be_explained(tmp_path, words, code, said):
     assert said in done.stderr
 
 
+def test_what_a_candidate_would_not_take_is_said_without_a_gateway(tmp_path):
+    file, body = tmp_path / "c.yaml", tmp_path / "body.json"
+    file.write_text(
+        "providers: {p: {kind: groq, url: 'http://127.0.0.1:1/v1', rules: [{drop: seed, why: not here}],"
+        " models: [{name: m, price: {request: 0 USD}}]}}\n"
+    )
+    asked = {"messages": [{"role": "user", "content": "hi"}], "seed": 1, "top_k": 3}
+    body.write_text(json.dumps(asked))
+    done = run(tmp_path, "explain", "p/m", "--config", str(file), "--prompt", str(body))
+    assert "     seed left out: not here" in done.stdout
+    assert "     top_k left out: it refuses members that it does not know" in done.stdout
+
+
 def test_a_prompt_that_is_no_text_is_said(tmp_path):
     file = tmp_path / "picture"
     file.write_bytes(b"\xff\xfe\x00")

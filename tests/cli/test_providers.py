@@ -13,7 +13,40 @@ UNTIL = "2031-01-01T00:00:00Z"
 
 
 def row(*accounts, **members):
-    return {"provider": "groq", "accounts": accounts, "models": [], "quotas": [], **members}
+    return {"provider": "groq", "accounts": accounts, "models": [], "rules": [], "quotas": [], **members}
+
+
+def model(deployment, **members):
+    known = {"price_known": False, "price": None, "removed": False, "retires": None, "retired": False}
+    return {"deployment": deployment, "successor": None, **known, **members}
+
+
+def test_retired_models_and_rules_are_shown_where_there_are_any(capsys):
+    models = [
+        model(
+            "groq/old",
+            price_known=True,
+            price="free",
+            retires="2026-01-05",
+            retired=True,
+            successor="groq/new",
+        ),
+        model("groq/soon", price_known=True, price="free", retires="2031-01-05"),
+        model("groq/new", price_known=True, price="1 USD/Mtok in"),
+    ]
+    rules = [{"member": "seed", "deed": "left out", "count": 1200}]
+    rows = [row(FREE | {"account": "groq/1"}, models=models, rules=rules)]
+    show(rows)
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "MODEL      RETIRED            INSTEAD   PRICE",
+        "groq/old   2026-01-05 (past)  groq/new  free",
+        "groq/soon  2031-01-05                   free",
+        "",
+        "PROVIDER  MEMBER  WAS       TIMES",
+        "groq      seed    left out  1,200",
+    ]
+    show(rows, all_models=True)
+    assert "groq/new                                1 USD/Mtok in" in capsys.readouterr().out
 
 
 def test_accounts_are_shown_with_what_stands_against_them(capsys):
@@ -45,7 +78,7 @@ def test_quotas_and_unknown_prices_are_shown_where_there_are_any(capsys):
         "unit": "requests",
     }
     money = {"words": "5 USD per day", "of": None, "used": 10**9, "held": 0, "ceiling": 5 * 10**9}
-    models = [{"deployment": "groq/a", "price_known": False}, {"deployment": "groq/b", "price_known": True}]
+    models = [model("groq/a"), model("groq/b", price_known=True)]
     quotas = [quota | {"frees_in_s": 61.7}, quota | {"of": None, "frees_in_s": None}]
     quotas.append(money | {"unit": "nano_usd", "frees_in_s": None})
     show([row(FREE | {"account": "groq/1"}, quotas=quotas, models=models)])

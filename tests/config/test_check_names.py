@@ -124,3 +124,21 @@ def test_a_policy_inside_a_step():
     steps = "{pool: big, policy: spread}, {pool: big, policy: split}"
     text = f"{LISTED}roles: {{r: {{policy: chain, use: [{steps}]}}}}"
     assert len(findings(text)) == 1
+
+
+@pytest.mark.parametrize(
+    ("engines", "resume", "warned"),
+    [
+        ("{kind: llamacpp}", "exact", "needs two llama.cpp servers with the same file"),
+        ("{kind: llamacpp}, {kind: vllm}", "exact", "needs two llama.cpp servers"),
+        ("{kind: llamacpp}, {kind: llamacpp, port: 8081}", "exact", ""),
+        ("{kind: vllm}", "text", "needs two deployments"),
+        ("{kind: vllm}, {kind: sglang}", "text", ""),
+    ],
+)
+def test_an_answer_that_nobody_could_go_on_with(engines, resume, warned):
+    nodes = f"nodes: {{n: {{address: 10.0.0.5, engines: [{engines}]}}}}"
+    text = f"{nodes}\nroles: {{r: {{use: [m], resume: {resume}}}}}"
+    found = [one for one in findings(text) if "resume" in one]
+    assert bool(found) is bool(warned)
+    assert not found or warned in found[0]

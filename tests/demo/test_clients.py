@@ -151,6 +151,24 @@ async def test_images_and_sound() -> None:
         assert heard.text.startswith("Simulated transcript from box/localai")
 
 
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")  # what the client says of some models
+async def test_media_in_all_their_forms() -> None:
+    names = ("dall-e-2", "whisper-1", "omni-moderation-latest")
+    async with simulated("openai", *names) as engine, client(engine) as api:
+        edited = await api.images.edit(
+            model="dall-e-2", image=("a.png", b"x", "image/png"), mask=("m.png", b"y"), prompt="a hat", n=2
+        )
+        assert [base64.b64decode(row.b64_json)[:4] for row in edited.data] == [b"\x89PNG"] * 2
+        ask = {"model": "whisper-1", "file": ("a.wav", b"RIFF", "audio/wav")}
+        assert (await api.audio.translations.create(**ask)).text.startswith("Simulated translation")
+        said = await api.audio.transcriptions.create(**ask, response_format="vtt")
+        assert said.startswith("WEBVTT\n")
+        events = [event async for event in await api.audio.transcriptions.create(**ask, stream=True)]
+        assert "".join(event.delta for event in events[:-1]) == events[-1].text
+        found = await api.moderations.create(model="omni-moderation-latest", input=["violence", "peace"])
+        assert [one.flagged for one in found.results] == [True, False]
+
+
 async def test_llamacpp_tells_its_timings() -> None:
     async with simulated("llamacpp", "demo-8b") as engine, client(engine) as api:
         one = await api.chat.completions.create(model="whatever", messages=QUESTION)

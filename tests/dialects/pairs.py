@@ -21,8 +21,8 @@ from fleetgate.dialects.anthropic.dialect import DIALECT as ANTHROPIC
 from fleetgate.dialects.anthropic.upstream.answer import completion
 from fleetgate.dialects.anthropic.upstream.request import outbound
 from fleetgate.dialects.anthropic.upstream.stream import Chunks
-from fleetgate.dialects.ollama.dialect import Ollama
 from fleetgate.dialects.ollama.asked import Operation
+from fleetgate.dialects.ollama.dialect import Ollama
 from fleetgate.dialects.openai import Look
 from fleetgate.dialects.port import Translated
 from fleetgate.dialects.responses import DIALECT as RESPONSES
@@ -34,6 +34,7 @@ from fleetgate.engines.reading import error_text
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 from fleetgate.gateway import body as bodies
 from fleetgate.gateway import verdicts
+from fleetgate.gateway.relay import Unsayable
 from fleetgate.routing.plan import Route
 
 if TYPE_CHECKING:
@@ -163,12 +164,17 @@ def streamed(caller: Caller, upstream: str, pieces: Iterable[bytes]) -> bytes:
                 break
         else:
             _take(caller, reader, answering, source.end(), out)
-        if not reader.finished:
-            raise AttemptFailed(FailureClass.STREAM_BROKEN, "the stream ended without a finish reason")
+        broke = None if reader.finished else AttemptFailed(FailureClass.STREAM_BROKEN, "no finish reason")
+    except Unsayable as failed:
+        broke = failed
     except AttemptFailed as failed:
-        if not reader.whole:
-            return bytes(out + answering.fail(verdicts.broken(failed)))
-    return bytes(out + answering.end())
+        broke = None if reader.whole else failed
+    try:
+        if broke is None:
+            return bytes(out + answering.end())
+    except AttemptFailed as failed:
+        broke = failed
+    return bytes(out + answering.fail(verdicts.broken(broke)))
 
 
 def _take(caller: Caller, reader: openai.Stream, answering: Any, frames: list[bytes], out: bytearray) -> None:
@@ -176,8 +182,12 @@ def _take(caller: Caller, reader: openai.Stream, answering: Any, frames: list[by
         look = reader.look(frame)
         if look is Look.END:
             return
-        if look is not Look.DROP or caller.usage_wanted:
+        if look is Look.DROP and not caller.usage_wanted:
+            continue
+        try:
             out += answering.feed(frame)
+        except AttemptFailed as failed:
+            raise Unsayable(failed.failure, failed.text) from None
 
 
 def pair(at: Path, caller: str, upstream: str) -> dict[str, Any]:

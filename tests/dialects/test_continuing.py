@@ -67,7 +67,13 @@ def test_the_request_for_the_rest(way, last, further):
     user = {"role": "user", "content": "hello"}
     members = {"model": "m", "messages": [user], "max_tokens": 10, "max_completion_tokens": 2}
     asked = json.loads(onward(members, way, heard("a", "b"), chat=True))
-    assert asked == {**members, "messages": [user, last], **further, "max_tokens": 8, "max_completion_tokens": 1}
+    assert asked == {
+        **members,
+        "messages": [user, last],
+        **further,
+        "max_tokens": 8,
+        "max_completion_tokens": 1,
+    }
 
 
 def test_the_rest_of_a_completion():

@@ -15,6 +15,7 @@ from fleetgate import sse
 from fleetgate.dialects import events
 from fleetgate.dialects.anthropic.native import NATIVE as MESSAGES
 from fleetgate.dialects.openai import Look
+from fleetgate.dialects.port import Altered, Facts
 from fleetgate.dialects.responses.native import NATIVE as RESPONSES
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 
@@ -63,13 +64,14 @@ def test_a_stream_is_read_as_its_whole_answer_is(name, place):
     assert reader.whole
     assert reader.end_mark == frames[-1]
     whole = gathering.body()
-    usage, unsaid = native.read_whole(whole)
+    usage, timings, unsaid = native.read_whole(whole)
+    assert timings is None
     assert usage == reader.usage
     assert unsaid == reader.unsaid or b'"content":[]' in whole  # a call that was cut is not in it
     answer = place / "answer.json"
     if answer.exists() and name == "responses":
         written = json.loads(answer.read_bytes())
-        assert native.read_whole(json.dumps(written).encode()) == (usage, unsaid)
+        assert native.read_whole(json.dumps(written).encode()) == (usage, None, unsaid)
 
 
 @pytest.mark.parametrize(("name", "place"), CASES)
@@ -195,15 +197,15 @@ def test_thoughts_alone_are_nothing_said():
         "content": [{"type": "thinking", "thinking": "hm"}],
         "stop_reason": "max_tokens",
     }
-    assert MESSAGES.read_whole(json.dumps(spent).encode())[1]
+    assert MESSAGES.read_whole(json.dumps(spent).encode())[2]
     spent["content"].append({"type": "text", "text": "x"})
-    assert not MESSAGES.read_whole(json.dumps(spent).encode())[1]
+    assert not MESSAGES.read_whole(json.dumps(spent).encode())[2]
     cut = {
         "output": [{"type": "reasoning"}],
         "status": "incomplete",
         "incomplete_details": {"reason": "max_output_tokens"},
     }
-    assert RESPONSES.read_whole(json.dumps(cut).encode())[1]
+    assert RESPONSES.read_whole(json.dumps(cut).encode())[2]
 
 
 def raw(**members):
@@ -224,15 +226,15 @@ def test_thoughts_that_nobody_signed_go_and_nothing_else():
         },
     ]
     members = raw(messages=turns, model="m")
-    assert MESSAGES.prepare(members, signed=True) == ["messages[].thinking"]
+    assert MESSAGES.prepare(members, Facts(signed=True)) == [Altered("messages[].thinking", events.UNSIGNED)]
     kept = json.loads(bytes(members["messages"]))
     assert kept == [turns[0], {**turns[2], "content": [turns[2]["content"][0], turns[2]["content"][2]]}]
     members = raw(messages=turns)
-    assert MESSAGES.prepare(members, signed=False) == []
+    assert MESSAGES.prepare(members, Facts()) == []
     assert json.loads(bytes(members["messages"])) == turns
     for text in ('"thinking"', [1, 2], "x"):
         members = raw(messages=text)
-        assert MESSAGES.prepare(members, signed=True) == []
+        assert MESSAGES.prepare(members, Facts(signed=True)) == []
 
 
 def test_a_provider_keeps_nothing_unless_it_is_told_to():
@@ -240,14 +242,14 @@ def test_a_provider_keeps_nothing_unless_it_is_told_to():
     signed = {**thought, "encrypted_content": "eA=="}
     said = {"role": "user", "content": "hi"}
     members = raw(input=[thought, signed, said])
-    assert RESPONSES.prepare(members, signed=True) == ["input[].reasoning"]
+    assert RESPONSES.prepare(members, Facts(signed=True)) == [Altered("input[].reasoning", events.UNSIGNED)]
     assert json.loads(bytes(members["input"])) == [signed, said]
     assert bytes(members["store"]) == b"false"
     members = raw(input="hi", store=True)
-    assert RESPONSES.prepare(members, signed=True) == []
+    assert RESPONSES.prepare(members, Facts(signed=True)) == []
     assert bytes(members["store"]) == b"true"
     members = raw(input=[thought])
-    assert RESPONSES.prepare(members, signed=False) == []
+    assert RESPONSES.prepare(members, Facts()) == []
     assert "store" not in members
 
 
@@ -295,3 +297,44 @@ def test_mutated_streams_never_end_well_by_chance(data):
         pass
     assert not reader.finished
     assert not reader.ended
+
+
+HELLO = {"role": "user", "content": "hello"}
+CALL = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+FUNCTION = {"type": "function", "name": "f"}
+DEVELOPER = {"role": "developer", "content": "be kind"}
+
+
+@pytest.mark.parametrize(
+    ("native", "body", "plain"),
+    [
+        (MESSAGES, {"messages": [HELLO]}, True),
+        (MESSAGES, {"system": "be kind", "messages": [HELLO, {"role": "assistant", "content": "hi"}]}, True),
+        (MESSAGES, {"messages": [HELLO, {"role": "system", "content": "be kinder"}]}, False),
+        (MESSAGES, {"messages": "hello"}, False),
+        (RESPONSES, {"input": "hello"}, True),
+        (RESPONSES, {"input": [DEVELOPER, HELLO, CALL], "tools": [FUNCTION]}, True),
+        (RESPONSES, {"input": [CALL, {"type": "function_call_output", "output": "1"}]}, True),
+        (RESPONSES, {"input": [CALL, {"type": "function_call_output", "output": []}]}, False),
+        (RESPONSES, {"input": [{**CALL, "namespace": "n"}]}, False),
+        (RESPONSES, {"input": [{"type": "custom_tool_call"}]}, False),
+        (RESPONSES, {"input": [DEVELOPER, DEVELOPER, HELLO]}, False),
+        (RESPONSES, {"input": [HELLO, DEVELOPER]}, False),
+        (RESPONSES, {"instructions": "be kind", "input": [DEVELOPER, HELLO]}, False),
+        (RESPONSES, {"input": "hello", "tools": [FUNCTION, {"type": "web_search"}]}, False),
+        (RESPONSES, {"input": "hello", "tools": [{"type": "namespace", "tools": [FUNCTION]}]}, False),
+        (RESPONSES, {"input": "hello", "tools": {}}, True),
+        (RESPONSES, {"input": "hello", "tools": "f"}, False),
+        (RESPONSES, {"input": [7]}, True),
+    ],
+)
+def test_what_engines_read_by_halves_is_better_translated(native, body, plain):
+    assert native.is_plain(body) is plain
+
+
+@pytest.mark.parametrize(
+    "case", ["anthropic/claude-code-recorded", "responses/codex-recorded", "responses/codex-recorded-lite"]
+)
+def test_what_agents_send_is_better_translated(case):
+    name = case.partition("/")[0]
+    assert not BOTH[name].is_plain(json.loads((GOLDEN / case / "request.json").read_text()))

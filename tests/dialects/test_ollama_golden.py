@@ -1,8 +1,8 @@
 """Golden files of the Ollama dialect: requests in, requests of the form between out, and answers back.
 
 A case is a folder `<operation>-<what>` with `request.json` → `chat.json` (and `left-out.json` where something
-has no place) or `refused.json`, `chat-answer.json` → `answer.json`, and `chat-stream.jsonl` (the data of each frame) →
-`stream.txt`, byte for byte. The clock stands still, except that an answer takes two seconds.
+has no place) or `refused.json`, `chat-answer.json` → `answer.json`, and `chat-stream.jsonl` (the data of each
+frame) → `stream.txt`, byte for byte. The clock stands still, except that an answer takes two seconds.
 """
 
 import json

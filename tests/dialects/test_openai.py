@@ -260,6 +260,20 @@ def test_types_of_errors(status, kind):
     assert openai.error_object(Refused(status, "c", "m"), "r")["type"] == kind
 
 
+@pytest.mark.parametrize(
+    ("status", "wait", "kind"),
+    [
+        (429, 20.0, "rate_limit_error"),
+        (429, 120.0, "rate_limit_error"),
+        (429, 121.0, "insufficient_quota"),
+        (503, 600.0, "api_error"),
+    ],
+)
+def test_a_limit_for_longer_than_a_program_waits_is_called_a_quota(status, wait, kind):
+    found = openai.error_object(Refused(status, "c", "m", retry_after=wait), "r")
+    assert (found["type"], found["code"]) == (kind, "c")
+
+
 def test_who_has_no_key_is_told_how_to_send_one():
     assert (b"www-authenticate", b"Bearer") in openai.error_form(Refused(401, "c", "m"), "r").headers
 

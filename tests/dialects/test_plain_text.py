@@ -13,7 +13,13 @@ USER = {"role": "user", "content": "hello"}
         {},
         {"n": 1, "tools": [], "logprobs": False, "response_format": {"type": "text"}, "modalities": ["text"]},
         {"n": None, "tools": None, "response_format": None, "grammar": "", "audio": None},
-        {"messages": [{"role": "system", "content": "be brief"}, {"role": "assistant", "content": "yes"}, USER]},
+        {
+            "messages": [
+                {"role": "system", "content": "be brief"},
+                {"role": "assistant", "content": "yes"},
+                USER,
+            ]
+        },
         {"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]},
     ],
 )

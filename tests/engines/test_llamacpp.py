@@ -259,5 +259,21 @@ def test_a_blind_model_is_not_shown_pictures() -> None:
     assert model.does is not None
     assert Capability.VISION not in model.does
     assert Capability.TOOLS in model.does
-    seeing = {"data": [{"id": "a", "architecture": {"input_modalities": ["text", "image"]}}, {"id": "b"}]}
-    assert [one.does for one in KIND.read(MODELS, made(seeing)).models or ()] == [None, None]
+    assert Capability.TRANSCRIBE not in model.does
+
+
+@pytest.mark.parametrize(
+    ("inputs", "lacks"),
+    [
+        (["text", "image"], {Capability.TRANSCRIBE}),
+        (["text", "audio"], {Capability.VISION}),
+        (["text", "image", "audio"], None),
+        (None, None),
+    ],
+)
+def test_what_a_model_takes_in_decides_what_it_is_given(
+    inputs: list[str] | None, lacks: set[Capability] | None
+) -> None:
+    row = {"id": "a", **({"architecture": {"input_modalities": inputs}} if inputs else {})}
+    (model,) = KIND.read(MODELS, made({"data": [row]})).models or ()
+    assert model.does == (None if lacks is None else KIND.serves - lacks)

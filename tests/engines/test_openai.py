@@ -73,3 +73,24 @@ def test_paths() -> None:
         assert kind.path(Capability.EMBED) in ("/v1/embeddings", None)
     assert KINDS["ollama"].path(Capability.RERANK) is None
     assert KINDS["llamacpp"].path(Capability.SPEAK) is None
+    assert KINDS["llamacpp"].path(Capability.TRANSCRIBE) == "/v1/audio/transcriptions"
+    translating = {name for name, kind in KINDS.items() if kind.path(Capability.TRANSLATE)}
+    assert translating == {"openai", "vllm"}
+    moderating = {name for name, kind in KINDS.items() if kind.path(Capability.MODERATE)}
+    assert moderating == {"openai", "localai"}
+    editing = {name for name, kind in KINDS.items() if kind.path(Capability.EDIT)}
+    assert editing == {"openai", "llamaswap", "lemonade"}
+
+
+@pytest.mark.parametrize(
+    ("model", "does"),
+    [
+        ("whisper-1", {Capability.TRANSCRIBE, Capability.TRANSLATE}),
+        ("gpt-4o-transcribe", {Capability.TRANSCRIBE}),
+        ("gpt-image-1", {Capability.IMAGE, Capability.EDIT}),
+        ("omni-moderation-latest", {Capability.MODERATE}),
+    ],
+)
+def test_names_tell_of_media(model: str, does: set[Capability]) -> None:
+    (found,) = read({"object": "list", "data": [{"id": model}]}).models or ()
+    assert found.does == does

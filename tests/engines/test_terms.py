@@ -11,13 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fleetgate.config.providers import PROVIDERS as KNOWN
+from fleetgate.config.rules import Rule as Entry
 from fleetgate.dialects.anthropic.table import HINTS
 from fleetgate.dialects.ollama.table import OPTIONS
 from fleetgate.engines import rules, terms
 from fleetgate.engines.kinds import KINDS
 from fleetgate.engines.rules import Deed
-from fleetgate.engines.terms import Asked, terms_of_engine, terms_of_provider
+from fleetgate.engines.terms import Asked, Unfit, member_in, terms_of_engine, terms_of_provider
 from fleetgate.errors import AttemptFailed, FailureClass
+from fleetgate.fleet.written_rules import written_rules
 
 MESSAGES = [{"role": "user", "content": "hi"}]
 
@@ -43,11 +45,150 @@ def refused(to, body, **how):
     return caught.value.text
 
 
+# --- rules of the file -----------------------------------------------------------------------------------
+
+
+def written(entries):
+    return written_rules([Entry.model_validate(one) for one in entries])
+
+
+def by(entries, name="somebody", model="m"):
+    return terms_of_provider(name, model, written(entries))
+
+
+def test_each_deed_of_the_file() -> None:
+    to = by(
+        [
+            {"drop": "logit_bias"},
+            {"rename": "max_tokens", "to": "max_completion_tokens"},
+            {"clamp": "temperature", "to": 1},
+            {"map": "reasoning_effort", "values": {"minimal": "low", "none": None}},
+            {"reject": "n", "why": "one answer costs enough"},
+        ]
+    )
+    body = {"messages": MESSAGES, "logit_bias": {"5": 1}, "max_tokens": 9, "temperature": 1.7, "odd": 1}
+    found, told = sent(to, body | {"reasoning_effort": "minimal", "n": 1})
+    assert found == {
+        "messages": MESSAGES,
+        "max_completion_tokens": 9,
+        "temperature": 1,
+        "odd": 1,
+        "reasoning_effort": "low",
+    }
+    assert told == [
+        "logit_bias left out",
+        "max_tokens sent as max_completion_tokens",
+        "temperature lowered to 1",
+        'reasoning_effort changed to "low"',
+    ]
+    assert sent(to, {"reasoning_effort": "none"})[0] == {"reasoning_effort": None}
+    assert refused(to, {"n": 2}) == "`n` cannot be had there: one answer costs enough"
+
+
+@pytest.mark.parametrize("value", [0, 0.99, 1, 1.0, None, "2", True, [3]])
+def test_what_is_within_bounds_or_no_number_stays(value) -> None:
+    body = {"messages": MESSAGES, "temperature": value}
+    assert sent(by([{"clamp": "temperature", "to": 1.0}]), body) == (body, [])
+
+
+def test_a_number_beyond_all_bounds_is_for_the_provider_to_refuse() -> None:
+    to, raw = by([{"clamp": "temperature", "to": 1.0}]), b'{"temperature":1e400}'
+    assert to.apply(raw, Asked(frozenset({"temperature"})), None) == (raw, ())
+
+
+def test_whole_numbers_stay_whole() -> None:
+    found, _ = sent(by([{"clamp": "max_tokens", "to": 4096.0}]), {"max_tokens": 9_000})
+    assert json.dumps(found) == '{"max_tokens": 4096}'
+    found, _ = sent(by([{"clamp": "top_p", "to": 0.25}]), {"top_p": 1})
+    assert found == {"top_p": 0.25}
+
+
+def test_values_are_texts_or_what_they_look_like() -> None:
+    to = by([{"map": "logprobs", "values": {"true": False, "3": 2}}])
+    assert sent(to, {"logprobs": True})[0] == {"logprobs": False}
+    assert sent(to, {"logprobs": "true"})[0] == {"logprobs": False}
+    assert sent(to, {"logprobs": 3})[0] == {"logprobs": 2}
+    assert sent(to, {"logprobs": {"a": 1}}) == ({"logprobs": {"a": 1}}, [])
+
+
+def test_only_for_some_models() -> None:
+    entries = [{"drop": "seed", "models": ["gpt-*", "o?"]}]
+    assert [
+        sent(by(entries, model=model), {"seed": 1})[0] for model in ("gpt-4o", "o3", "my-gpt-4", "o30")
+    ] == [
+        {},
+        {},
+        {"seed": 1},
+        {"seed": 1},
+    ]
+
+
+def test_the_file_stands_for_the_table() -> None:
+    body = {"messages": MESSAGES, "logit_bias": {"5": 1}, "logprobs": True, "max_tokens": 5, "top_k": 2}
+    assert sent(by([{"keep": "logit_bias"}, {"drop": "logprobs"}], "groq"), body)[0] == {
+        "messages": MESSAGES,
+        "logit_bias": {"5": 1},
+        "max_tokens": 5,
+    }
+    back = by([{"rename": "max_tokens", "to": "max_completion_tokens"}], "mistral")
+    assert sent(back, {"max_tokens": 5})[0] == {"max_completion_tokens": 5}
+    assert sent(by([{"keep": "seed"}], "gemini"), {"seed": 5, "odd": 1})[0] == {"seed": 5}
+    kept = by([{"keep": "messages[].name"}], "groq")
+    named = {"messages": [{"role": "user", "content": "hi", "name": "Ann"}]}
+    assert sent(kept, named) == (named, [])
+
+
+def test_members_of_messages_and_other_work() -> None:
+    to = by([{"drop": "messages[].reasoning_content"}, {"drop": "dimensions"}, {"drop": "best_of"}])
+    thoughts = {"messages": [{"role": "assistant", "content": "a", "reasoning_content": "hm"}]}
+    assert sent(to, thoughts)[0] == {"messages": [{"role": "assistant", "content": "a"}]}
+    assert sent(to, {"prompt": "x", "best_of": 2}, chat=False)[0] == {"prompt": "x"}
+    assert sent(to, {"input": "x", "dimensions": 2}, chat=False)[0] == {"input": "x"}
+
+
+def test_an_engine_of_ones_own_has_rules_too() -> None:
+    to = terms_of_engine("ollama", "m", written([{"drop": "seed"}, {"keep": "max_completion_tokens"}]))
+    found, _ = sent(to, {"seed": 1, "max_completion_tokens": 5})
+    assert found == {"max_completion_tokens": 5}
+
+
+@given(st.dictionaries(st.sampled_from(["a", "b", "temperature", "seed"]), st.integers(-5, 5), max_size=4))
+def test_who_is_not_concerned_is_not_touched(body) -> None:
+    to = by([{"drop": "zzz"}, {"clamp": "temperature", "to": 5}, {"map": "seed", "values": {"99": 1}}])
+    assert sent(to, body) == (body, [])
+
+
+def test_names_of_callers_are_never_counted() -> None:
+    to = terms_of_provider("gemini", "gemini-flash")
+    raw = msgspec.json.encode({"made_up_by_a_caller": 1, "reasoning_effort": "none", "model": "m"})
+    _, changes = to.apply(raw, Asked(frozenset({"made_up_by_a_caller"})), None)
+    assert [one.counted for one in changes] == ["other"]
+    with pytest.raises(Unfit) as caught:
+        to.apply(b'{"logprobs":true}', Asked(frozenset({"logprobs"})), None)
+    assert [(one.counted, one.deed) for one in caught.value.changes] == [("logprobs", Deed.REFUSE)]
+
+
+@pytest.mark.parametrize(
+    ("text", "member"),
+    [
+        ("Unknown parameter: 'odd'.", "odd"),
+        ('Invalid JSON payload received. Unknown name "odd": Cannot find field.', "odd"),
+        ("property `odd` is unsupported", "odd"),
+        ("Extra inputs are not permitted, field: 'body.odd'", "odd"),
+        ("'odd' must be at least 1", ""),
+        ("Unknown parameter: 'model'", ""),
+        ("odd is unsupported", ""),
+    ],
+)
+def test_a_rule_is_suggested_for_what_is_not_taken(text, member) -> None:
+    assert member_in(text, {"odd", "model"}) == member
+
+
 # --- providers ------------------------------------------------------------------------------------------
 
 
 def test_the_table_knows_every_provider_and_engine() -> None:
-    assert rules.PROVIDERS.keys() == KNOWN.keys()
+    assert rules.PROVIDERS.keys() <= KNOWN.keys()
     assert rules.ENGINES.keys() <= KINDS.keys()
     for book in (*rules.PROVIDERS.values(), *rules.ENGINES.values()):
         for rule in book.rules:
@@ -62,6 +203,7 @@ def test_the_table_knows_every_provider_and_engine() -> None:
 def test_a_stranger_takes_everything() -> None:
     assert terms_of_provider("somebody", "m") is None
     assert terms_of_provider("", "m") is None
+    assert terms_of_provider("somebody", "m", written([])) is None
 
 
 STRICT = ("openai", "gemini", "mistral", "groq")

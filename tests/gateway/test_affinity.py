@@ -37,7 +37,10 @@ async def test_without_anything_to_know_it_by_requests_are_spread(tmp_path):
 
 @pytest.mark.parametrize(
     "name",
-    ["x-fleetgate-conversation", "x-session-id", "x-claude-code-session-id", "x-openwebui-chat-id", "x-my"],
+    [
+        *("x-fleetgate-conversation", "x-session-id", "x-claude-code-session-id", "session-id"),
+        *("x-session-affinity", "x-openwebui-chat-id", "x-my"),
+    ],
 )
 async def test_a_named_conversation_stays_where_it_was(tmp_path, name):
     async with house(tmp_path, affinity={"headers": ["X-My"]}) as (gateway, counts):

@@ -7,6 +7,7 @@ import socket
 from contextlib import asynccontextmanager
 
 import pytest
+from tests.support import forms
 from tests.support.gateway import (
     answer,
     chain,
@@ -360,3 +361,43 @@ async def test_explain_says_what_becomes_of_them(tmp_path):
             assert rows["p/m"]["changes"] == []
             assert rows["box/openai/m"]["changes"][0].startswith(said_there)
             assert ("addresses" in json.dumps(rows["box/openai/m"].get("reason"))) is not bool(extra)
+
+
+@pytest.mark.parametrize(("address", "asked"), [(AS_DATA, True), ("https://pics.test/a.png", False)])
+async def test_whoever_counts_tokens_gets_no_addresses_either(tmp_path, address, asked):
+    source = {"type": "url", "url": address}
+    if asked:
+        source = {"type": "base64", "media_type": "image/png", "data": address.partition(",")[2]}
+    body = {"model": "m", "messages": [{"role": "user", "content": [{"type": "image", "source": source}]}]}
+    async with (
+        openai_engine(respond_json(200, {"input_tokens": 7})) as own,
+        serving(settings(nodes={"box": counting(own)}), tmp_path) as gateway,
+    ):
+        reply = await gateway.post("/v1/messages/count_tokens", body)
+        assert (reply.status, reply.header("x-fleetgate-estimated")) == (200, None if asked else "true")
+        assert len(own.requests) == asked
+
+
+def counting(engine):
+    entry = {"kind": "vllm", "port": engine.port, "dialects": ["anthropic"], "models": [{"name": "m"}]}
+    return {"engines": [entry]}
+
+
+@pytest.mark.parametrize("name", ["url", "url[]", "image", "image_url"])
+async def test_fields_of_forms(tmp_path, name):
+    async with (
+        openai_engine(respond_json(200, {"data": []})) as own,
+        serving(settings(gateway=FETCHES, nodes={"box": node(own)}), tmp_path) as gateway,
+    ):
+        prompt = ("prompt", "http://10.0.0.1/")
+        body, headers = form_of(("model", "m"), prompt, (name, "http://10.0.0.1/a.png"))
+        reply = await gateway.post("/v1/images/edits", body, headers)
+        assert (reply.status, reply.json()["error"]["code"]) == (400, "address_not_fetched")
+        assert reply.json()["error"]["param"] == name
+        body, headers = form_of(("model", "m"), prompt, (name, "aGVsbG8="))
+        assert (await gateway.post("/v1/images/edits", body, headers)).status == 200
+        assert len(own.requests) == 1
+
+
+def form_of(*fields):
+    return forms.written(*(forms.Part(name, text.encode()) for name, text in fields))

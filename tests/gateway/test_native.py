@@ -131,6 +131,7 @@ async def test_a_message_passes_as_it_was_written(tmp_path):
         reply = await gateway.post("/v1/messages", body, told)
         assert (reply.status, reply.json()) == (200, MESSAGE)
         assert reply.header("x-fleetgate-left-out") is None
+        assert reply.header("x-fleetgate-plan").endswith(", lane=passed")
         request = engine.requests[0]
         assert request.path == "/v1/messages"
         assert request.json() == body
@@ -228,6 +229,7 @@ async def test_others_of_the_same_name_are_asked_in_the_form_between(tmp_path):
             assert reply.status == 200
             assert reply.json()["content"] == [{"type": "text", "text": "hi there"}]
             assert reply.header("x-fleetgate-left-out") == "container"
+            assert reply.header("x-fleetgate-plan").endswith(", lane=translated")
             assert speaks.requests[0].path == "/v1/messages"
             assert speaks.requests[0].json()["container"] == "x"
             assert other.requests[0].path == "/v1/chat/completions"
@@ -379,3 +381,38 @@ async def test_large_ones_wait_on_disk_and_are_sent_again_whole(tmp_path):
             reply = await gateway.post("/v1/messages", {**ASKED, "model": "r", "messages": turns})
             assert reply.json() == MESSAGE
             assert bad.requests[0].json()["messages"] == good.requests[0].json()["messages"] == turns
+
+
+SYSTEM_LATER = [*ASKED["messages"], {"role": "system", "content": "be kind"}]
+NAMESPACE = {"type": "namespace", "name": "n", "tools": [{"type": "function", "name": "f"}]}
+
+
+@pytest.mark.parametrize(
+    ("route", "body"),
+    [
+        ("/v1/messages", {**ASKED, "messages": SYSTEM_LATER}),
+        ("/v1/responses", {"model": "m", "input": "hello", "tools": [NAMESPACE]}),
+    ],
+)
+async def test_what_an_engine_would_misread_is_translated_for_it(tmp_path, route, body):
+    engine = openai_engine(respond_json(200, answer("so be it")))
+    async with engine:
+        nodes = speaking(engine, "anthropic", "responses")
+        async with running_gateway(house(nodes=nodes), tmp_path) as gateway:
+            assert (await gateway.post(route, body)).status == 200
+            assert engine.requests[0].path == "/v1/chat/completions"
+            assert "lane=passed" not in (await gateway.post(route, body)).header("x-fleetgate-plan")
+
+
+@pytest.mark.parametrize("told", ["anthropic", "responses"])
+async def test_its_maker_gets_it_as_it_was_written(tmp_path, told):
+    route, body, said = {
+        "anthropic": ("/v1/messages", {**ASKED, "messages": SYSTEM_LATER}, MESSAGE),
+        "responses": ("/v1/responses", {"model": "m", "input": "hello", "tools": [NAMESPACE]}, RESPONSE),
+    }[told]
+    engine = openai_engine(respond_json(200, said))
+    async with engine:
+        row = provider(engine, dialects=[told])
+        async with running_gateway(house(providers={"shop": row}), tmp_path) as gateway:
+            assert (await gateway.post(route, body)).status == 200
+            assert engine.requests[0].path == route

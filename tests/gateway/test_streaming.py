@@ -216,7 +216,7 @@ async def test_usage_inside_the_last_content_frame_is_read_and_passes(tmp_path):
 
 ODD = (
     rb'{"messages" : [ {"role":"user","content":"\u00e9\/\ud83d\ude00 1.0"} ],"model":"a/m","seed":1e400, '
-    rb'"n":1.50,"x":{"b":1,"a":[ ]},"metadata":null}'
+    rb'"top_p":1.50,"x":{"b":1,"a":[ ]},"metadata":null}'
 )
 
 
@@ -230,7 +230,7 @@ async def test_nested_values_stay_byte_identical_and_unknown_members_pass(tmp_pa
         for piece in (
             rb'[ {"role":"user","content":"\u00e9\/\ud83d\ude00 1.0"} ]',
             rb'"seed":1e400',
-            rb'"n":1.50',
+            rb'"top_p":1.50',
             rb'"x":{"b":1,"a":[ ]}',
             rb'"metadata":null',
             rb'"model":"m"',

@@ -44,6 +44,8 @@ def test_other_work_has_no_tools_no_conversation_and_its_own_units():
     assert found.beginning == ()
     found = task(Capability.IMAGE, prompt="a cat", n=4)
     assert (found.needs, found.units, found.choices) == (bits((Capability.IMAGE,)), 4.0, 4)
+    found = task(Capability.SPEAK, input="größe", voice="alloy")
+    assert (found.needs, found.units) == (bits((Capability.SPEAK,)), 5.0)
     assert task(Capability.COMPLETE, prompt="x", tools=[TOOL]).needs == bits((Capability.COMPLETE,))
 
 

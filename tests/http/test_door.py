@@ -261,6 +261,8 @@ CONVERSATIONS = conversation_headers(["X-Thread ", "x-session-id"])
         ([], ""),
         ([("x-session-id", "a")], "a"),
         ([("x-claude-code-session-id", "a")], "a"),
+        ([("session-id", "a")], "a"),
+        ([("x-session-affinity", "a")], "a"),
         ([("x-openwebui-chat-id", "a")], "a"),
         ([("x-thread", "a")], "a"),
         ([("x-openwebui-chat-id", "a"), ("x-thread", "b")], "b"),

@@ -22,10 +22,11 @@ def house(machine, **blocks):
 
 
 async def known(gateway, *loaded):
-    for name in ("small", "large"):
-        await gateway.until(
-            lambda name=name: gateway.deployment(f"pc/ollama/{name}").resident is (name in loaded)
-        )
+    def stands(name):
+        found = gateway.app.fleet.deployments.get(f"pc/ollama/{name}")
+        return found is not None and found.resident is (name in loaded)
+
+    await gateway.until(lambda: stands("small") and stands("large"))
 
 
 def names(reply):

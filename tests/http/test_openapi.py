@@ -47,11 +47,25 @@ def test_openais_routes_are_there_once():
     assert paths == {
         *("/v1/chat/completions", "/v1/completions", "/v1/embeddings"),
         *("/v1/models", "/v1/models/{id}"),
-        *("/v1/images/generations", "/v1/rerank"),
+        *("/v1/images/generations", "/v1/images/edits", "/v1/rerank", "/v1/moderations"),
+        *("/v1/audio/speech", "/v1/audio/transcriptions", "/v1/audio/translations"),
         *("/v1/responses", "/v1/messages", "/v1/messages/count_tokens"),
     }
     body = OPERATIONS["POST", "/v1/embeddings"]["requestBody"]["content"]["application/json"]["schema"]
     assert (body["required"], body["additionalProperties"]) == (["model"], True)
+
+
+def test_forms_and_what_is_not_json_are_told():
+    heard = OPERATIONS["POST", "/v1/audio/transcriptions"]
+    assert set(heard["requestBody"]["content"]) == {"multipart/form-data"}
+    assert set(heard["responses"]["200"]["content"]) == {
+        "application/json",
+        "text/plain",
+        "text/event-stream",
+    }
+    spoken = OPERATIONS["POST", "/v1/audio/speech"]
+    assert set(spoken["requestBody"]["content"]) == {"application/json"}
+    assert "audio/*" in spoken["responses"]["200"]["content"]
 
 
 def test_it_is_a_valid_document():

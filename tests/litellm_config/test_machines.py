@@ -243,7 +243,7 @@ PARAMS = "2:38: model_list[0].litellm_params.model: "
 @pytest.mark.parametrize(
     ("line", "finding"),
     [
-        (entry("azure/x"), f"{PARAMS}provider azure is not yet in effect"),
+        (entry("azure/x"), f"{PARAMS}no address is known for azure/; write api_base; until then"),
         (entry("deepinfra/x"), f"{PARAMS}no address is known for deepinfra/; write api_base; until then"),
         (
             entry("a-model"),
@@ -265,3 +265,79 @@ def test_an_entry_that_cannot_be_used_is_left_out_and_the_rest_goes_on(line, fin
     assert list(document.tree["roles"]) == ["good"]
     told = [text for text in said(document) if text.startswith(f"c.yaml:{finding}")]
     assert told[0].endswith("left out")
+
+
+AZURE = "https://house.openai.azure.com"
+
+
+@pytest.mark.parametrize(
+    ("base", "url"),
+    [
+        (f"{AZURE}/", f"{AZURE}/openai/v1"),
+        (f"{AZURE}/openai/v1/", f"{AZURE}/openai/v1"),
+        (f"{AZURE}/openai/deployments/x/chat/completions?api-version=2024-10-21", f"{AZURE}/openai/v1"),
+        ("https://house.services.ai.azure.com/models", "https://house.services.ai.azure.com/openai/v1"),
+        ("https://llm.example.net/azure", "https://llm.example.net/azure"),
+    ],
+)
+def test_old_addresses_of_azure_become_those_without_a_version(base, url):
+    document = converted(file(entry("azure/x", api_base=f'"{base}"', api_version="2024-10-21")))
+    assert document.tree["providers"]["azure"] == {
+        "kind": "azure",
+        "url": url,
+        "key": "${AZURE_API_KEY}",
+        "models": [{"id": "x"}],
+    }
+    asked = any("is asked as it is written" in text for text in said(document))
+    assert asked == (not url.endswith("/openai/v1"))
+
+
+def test_claude_at_azure_speaks_its_own_dialect():
+    base = "https://house.services.ai.azure.com/anthropic"
+    tree = converted(file(entry("azure_ai/claude-x", api_base=f'"{base}"', api_key='"a-key-of-azure"'))).tree
+    found = tree["providers"]["azure-claude"]
+    assert (found["kind"], found["url"]) == ("anthropic", f"{base}/v1")
+
+
+@pytest.mark.parametrize(
+    ("model", "more", "environ", "url", "named"),
+    [
+        ("openai.gpt-oss-120b-1:0", {"aws_region_name": "eu-west-1"}, {}, "bedrock-runtime.eu-west-1", ""),
+        ("us-west-2/deepseek.v3-v1:0", {}, {}, "bedrock-runtime.us-west-2", "deepseek.v3-v1:0"),
+        (
+            "mantle/openai.gpt-oss-20b",
+            {},
+            {"AWS_REGION": "us-east-1"},
+            "bedrock-mantle.us-east-1",
+            "openai.gpt-oss-20b",
+        ),
+    ],
+)
+def test_bedrock_by_its_region(model, more, environ, url, named):
+    found = converted(file(entry(f"bedrock/{model}", **more)), environ).tree["providers"]["bedrock"]
+    assert found["url"].startswith(f"https://{url}.")
+    assert found["key"] == "${AWS_BEARER_TOKEN_BEDROCK}"
+    assert found["models"] == [{"id": named or model}]
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (entry("bedrock/x"), "the region of Bedrock is unknown; write aws_region_name"),
+        (entry("bedrock/converse/x", aws_region_name="us-east-1"), "what Bedrock has at converse alone"),
+        (
+            entry("bedrock/x", aws_region_name="us-east-1", aws_access_key_id="os.environ/ID"),
+            "requests are not signed; write api_key with a Bedrock API key",
+        ),
+    ],
+)
+def test_what_of_bedrock_is_out_of_reach(line, why):
+    document = converted(file(line, entry("ollama/x", group="good")))
+    assert not document.tree["providers"]
+    assert any(why in text for text in said(document))
+
+
+def test_providers_that_have_a_row_need_no_address():
+    tree = converted(file(entry("moonshot/kimi-k3"), entry("minimax/MiniMax-M3", group="b"))).tree
+    assert tree["providers"]["moonshot"] == {"key": "${MOONSHOT_API_KEY}", "models": [{"id": "kimi-k3"}]}
+    assert tree["providers"]["minimax"]["key"] == "${MINIMAX_API_KEY}"

@@ -1,4 +1,4 @@
-"""Forms with files: written as clients write them, and read as engines read them (with the standard library)."""
+"""Forms with files: written as clients write them, and read as engines read them."""
 
 from __future__ import annotations
 

@@ -3,9 +3,9 @@
     async with IdEngine(WORDS, die=after(3)) as a:
         ...
 
-It always says the same words, one token each. Whoever comes with the ids of some of them gets the rest. A word
-given as a tuple comes in several tokens that end inside a character: only the last one is named. Text that may
-become the stop word is kept back, as the real one does.
+It always says the same words, one token each. Whoever comes with the ids of some of them gets the rest. A
+word given as a tuple comes in several tokens that end inside a character: only the last one is named. Text
+that may become the stop word is kept back, as the real one does.
 """
 
 from __future__ import annotations
@@ -38,6 +38,7 @@ class IdEngine(ScriptedUpstream):
         template: str = TEMPLATE,
         chat: Callable[[Received], Script] | None = None,
         without: Sequence[str] = (),
+        tells: bool = True,
     ) -> None:
         super().__init__(route=self._answer)
         self.words = [one if isinstance(one, tuple) else (one, 1) for one in words]
@@ -47,6 +48,8 @@ class IdEngine(ScriptedUpstream):
         self.template = template
         self.chat = chat
         self.without = without
+        self.tells = tells
+        """its tokenizer makes the same tokens of a word"""
         self.deaths = 1
 
     @property
@@ -84,8 +87,17 @@ class IdEngine(ScriptedUpstream):
             said = "".join(f"{one['role']}: {one['content']}\n" for one in request.json()["messages"])
             return 200, {"prompt": f"{said}assistant:"}
         if path == "/tokenize":
-            return 200, {"tokens": PROMPT}
+            return 200, {"tokens": self._ids(request.json()["content"])}
         return 404, {"error": {"code": 404, "message": "File Not Found"}}
+
+    def _ids(self, text: str) -> list[int]:
+        """Those of one of its words, where it is asked for them; else those of the prompt."""
+        position = FIRST
+        for word, tokens in self.words:
+            if word == text and self.tells:
+                return list(range(position, position + tokens))
+            position += tokens
+        return PROMPT
 
     def frames(self, asked: dict[str, Any]) -> list[Any]:
         """What it says, from where the ids end."""

@@ -5,7 +5,8 @@
         assert machine.loaded == {"small:latest"}
 
 Loads wait for `gate`; a load whose caller leaves is aborted, as Ollama does. `off`: nothing listens at its
-port until `switch_on`, and whoever asks before is refused.
+port until `switch_on`, and whoever asks before is refused. Chats and prompts in its own dialect are answered
+by `says`, or with what `native_answer` or `native_lines` make of it.
 """
 
 from __future__ import annotations
@@ -17,13 +18,71 @@ from typing import TYPE_CHECKING, Any, Self
 
 from fleetgate.dialects.ollama.names import tagged
 from tests.support.gateway import answer
-from tests.support.upstreams import Ended, Peer, Received, Script, ScriptedUpstream, respond, respond_json
+from tests.support.upstreams import (
+    Ended,
+    Peer,
+    Received,
+    Script,
+    ScriptedUpstream,
+    chunk,
+    head,
+    respond,
+    respond_json,
+    send,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable, Callable, Iterable
+
+    from tests.support.upstreams import Step
 
 FOREVER = "2318-08-07T15:00:00Z"
 CLOSE = [("Connection", "close")]
+
+
+COUNTED = {
+    "total_duration": 3_000_000_000,
+    "load_duration": 500_000_000,
+    "prompt_eval_count": 40,
+    "prompt_eval_duration": 400_000_000,
+    "eval_count": 20,
+    "eval_duration": 2_000_000_000,
+}
+"""100 tokens per second read, 10 written"""
+
+
+def native_line(model: str, path: str, done: str = "", **said: Any) -> dict[str, Any]:
+    """An object of an answer. `said`: `content`, `thinking`, `tool_calls`. `done`: why it is the last."""
+    stamp = {"model": model, "created_at": "2026-01-01T00:00:00.5Z"}
+    words = {"content": "", **said}
+    if path == "/api/chat":
+        form = {**stamp, "message": {"role": "assistant", **words}}
+    else:
+        form = {**stamp, "response": words.pop("content"), **words}
+    return {**form, "done": True, "done_reason": done, **COUNTED} if done else {**form, "done": False}
+
+
+def native_answer(model: str, path: str, text: str, reason: str = "stop", **said: Any) -> dict[str, Any]:
+    """A whole one."""
+    return native_line(model, path, reason, content=text, **said)
+
+
+def native_lines(model: str, path: str, *words: str, reason: str = "stop") -> list[dict[str, Any]]:
+    """The lines of a whole stream, to be given to `stream_lines`."""
+    pieces = [native_line(model, path, content=word) for word in words]
+    return [*pieces, native_line(model, path, reason)]
+
+
+def stream_lines(lines: Iterable[dict[str, Any] | Step], *, end: bool = True) -> list[Step]:
+    """A stream as Ollama sends it, one chunk per line."""
+    form = [("Content-Type", "application/x-ndjson"), ("Transfer-Encoding", "chunked")]
+    steps = [send(head(200, form))]
+    steps += [send(chunk(as_line(one))) if isinstance(one, dict) else one for one in lines]
+    return [*steps, send(b"0\r\n\r\n")] if end else steps
+
+
+def as_line(form: dict[str, Any]) -> bytes:
+    return json.dumps(form).encode() + b"\n"
 
 
 class OllamaMachine(ScriptedUpstream):
@@ -47,6 +106,10 @@ class OllamaMachine(ScriptedUpstream):
         """it says that it loaded a model, and does not have it"""
         self.chats: list[tuple[str, bool]] = []
         """what was asked, and whether the model was in memory"""
+        self.native: list[dict[str, Any]] = []
+        """bodies of its own dialect with something to answer"""
+        self.says: Callable[[str, dict[str, Any]], Script] | None = None
+        """the answer to such a one, by its path"""
         self.looks = 0
         self.changed = asyncio.Event()
         self._off = off
@@ -83,6 +146,10 @@ class OllamaMachine(ScriptedUpstream):
 
     def _choose(self, request: Received) -> Script:
         path = request.path
+        if path in ("/api/chat", "/api/generate"):
+            form = request.json()
+            if form.get("messages") or form.get("prompt"):
+                return self._answer(path, form)
         if path == "/api/generate":
             return [self._generate(request.json())]
         if path == "/v1/chat/completions":
@@ -100,6 +167,17 @@ class OllamaMachine(ScriptedUpstream):
         if path == "/":
             return respond(200, b"Ollama is running", headers=CLOSE)
         return respond_json(200, answers[path], CLOSE) if path in answers else respond(404, headers=CLOSE)
+
+    def _answer(self, path: str, form: dict[str, Any]) -> Script:
+        model = tagged(form["model"])
+        self.native.append(form)
+        self.chats.append((model, model in self.loaded))
+        self.changed.set()
+        if self.says is not None:
+            return self.says(path, form)
+        if form.get("stream") is False:
+            return respond_json(200, native_answer(model, path, f"from {model}"), CLOSE)
+        return stream_lines(native_lines(model, path, "from ", model))
 
     def _listed(self, model: str) -> dict[str, Any]:
         return {"name": model, "model": model, "size": self.size, "digest": "d", "details": {}}

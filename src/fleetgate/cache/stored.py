@@ -59,5 +59,5 @@ def decode(value: bytes) -> Stored | None:
     """None: it is nothing of ours, or of another version."""
     try:
         return _decoder.decode(value)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None

@@ -23,7 +23,6 @@ MODEL: Final = "MODEL"
 """stand where nothing was given"""
 CODEX_KEY: Final = "FLEETGATE_CODEX_KEY"
 """not FLEETGATE_KEY: that is the admin's, and Codex reads no name that begins with CODEX_ from its file"""
-CODEX_IDLE_MS: Final = 900_000
 _HERE: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -149,7 +148,6 @@ def _codex_files(at: At) -> tuple[ClientFile, ...]:
             (*table, "base_url"): at.v1,
             (*table, "env_key"): CODEX_KEY if at.key is not None else None,
             (*table, "wire_api"): "responses",
-            (*table, "stream_idle_timeout_ms"): CODEX_IDLE_MS,
         }
     )
     files = [ClientFile(directory / "config.toml", Wanted(Form.TOML, entries))]
@@ -293,11 +291,10 @@ CLIENTS: Final = (
         _claude_files,
         notes=(
             "The address has no /v1: Claude Code adds it.",
-            "Its picker shows models with claude or anthropic in their name: an alias brings in others.",
+            "Its picker shows models whose names begin with claude or anthropic: an alias brings in others.",
             "In open mode a key has to be given, too; any word will do.",
             "Its session id keeps a conversation on one deployment, with no setting.",
         ),
-        unverified=("which versions find models, and by which names",),
     ),
     Client(
         "codex",
@@ -307,10 +304,11 @@ CLIENTS: Final = (
         _codex_files,
         needs_model=True,
         notes=(
-            "stream_idle_timeout_ms: how long Codex waits in silence, by default 300 s.",
-            "Our signs of life do not count for it, so a machine that wakes and loads needs that time.",
-            "wire_api has to be responses. Codex never repeats a request after a 429.",
-            "What it believes of a model's size comes from its own list, not from here.",
+            "wire_api has to be responses: Codex knows no other.",
+            "Its own list says what a model can do. Of others it warns, and offers them plain tools.",
+            "It waits as long as an error's retry-after says, without showing the reason.",
+            "It asks github.com and chatgpt.com, too: analytics.enabled and features.plugins can be false.",
+            "Its session id keeps a conversation on one deployment, with no setting.",
         ),
     ),
     Client(

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from fleetgate.config.schema import Settings
 
 AT: Final = "/admin/api/explain"
-KINDS_OF_WORK: Final = ("chat", "complete", "embed")
-NEEDS: Final = tuple(one.value for one in Capability if one.value not in KINDS_OF_WORK)
+NEEDS: Final = ("vision", "tools", "reasoning", "schema")
+KINDS_OF_WORK: Final = tuple(one.value for one in Capability if one.value not in NEEDS)
 _LOOKS_LIKE_A_BODY: Final = frozenset({"messages", "prompt", "input"})
 _FILE: Final = click.Path(path_type=Path)
 
@@ -61,6 +61,7 @@ def explain(url: str | None, key_file: Path | None, *, as_json: bool, **said: An
       fleetgate explain chat-deep --prompt question.txt --max-tokens 500
       fleetgate explain chat-deep --prompt body.json
       fleetgate explain chat-deep --does vision --for laptop
+      fleetgate explain whisper --capability transcribe
       fleetgate explain chat-deep --config config.yaml
     """
     config = said.pop("config")
@@ -159,7 +160,8 @@ def lines(plan: Any, *, on: bool, plain: bool = True) -> Iterator[str]:
     """The plan in words. `plain`: it is for no request in particular."""
     via = f" via {' → '.join(plan['via'])}" if plan["via"] else ""
     head = f"{plan['model']}: {plan['origin']}{via}, {plan['capability']}"
-    yield f"{head}, at most {plan['attempts']} attempts"
+    resume = f", resume: {plan['resume']}" if plan.get("resume") else ""
+    yield f"{head}, at most {plan['attempts']} attempts{resume}"
     if not plain:
         yield f"for {_asks(plan['asks'])}"
     for limit in plan.get("limits", ()):
@@ -205,10 +207,20 @@ def _candidate(row: dict[str, Any], step: dict[str, Any], *, on: bool) -> Iterat
     yield f"  {position:<3}{paint(harmless(row['deployment']), colour, on=on)}: {harmless(row['text'])}"
     for change in row.get("changes", ()):
         yield f"     {paint(harmless(change), 'yellow', on=on)}"
+    if (resume := row.get("goes_on")) is not None:
+        yield f"     {paint(_resume(resume), 'dim', on=on)}"
     if row["forecast"] is not None:
         yield f"     {paint(_forecast(row['forecast']), 'dim', on=on)}"
     if row["score"] is not None and step["policy"] in _SCORES:
         yield f"     {paint(_SCORES[step['policy']](row['score'], step['weights']), 'dim', on=on)}"
+
+
+def _resume(told: dict[str, Any]) -> str:
+    """What becomes of a stream of it that breaks off."""
+    against = "".join(f"; not {name}: {why}" for name, why in told["not_by"].items())
+    if told["by"]:
+        return harmless(f"should it break off: {', '.join(told['by'])} can go on{against}")
+    return harmless(f"should it break off, nobody goes on: {told['why_not']}{against}")
 
 
 def _forecast(told: dict[str, Any]) -> str:

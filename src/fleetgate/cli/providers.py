@@ -51,7 +51,7 @@ def show(rows: list[dict[str, Any]], *, all_models: bool = False) -> None:
     models = [line for row in rows for line in _models(row, all_models=all_models)]
     if models:
         click.echo()
-        table(("MODEL", "PRICE", "RETIRED", "INSTEAD"), models)
+        table(("MODEL", "RETIRED", "INSTEAD", "PRICE"), models)
     rules = [
         (row["provider"], one["member"], one["deed"], f"{one['count']:,}")
         for row in rows
@@ -89,7 +89,7 @@ def _models(row: dict[str, Any], *, all_models: bool) -> Iterator[tuple[str, ...
         price = known(one["price"]) if one["price_known"] else "?"
         retires = one["retires"] or ("gone" if one["removed"] else "")
         mark = " (past)" if one["retired"] else ""
-        yield (one["deployment"], price, retires + mark, one["successor"] or "")
+        yield (one["deployment"], retires + mark, one["successor"] or "", price)
 
 
 def _quotas(row: dict[str, Any]) -> Iterator[tuple[str, ...]]:

@@ -247,9 +247,22 @@ def _role(name: str, role: Role, settings: Settings, known: Known, positions: Po
                 hint = f"did you mean {near[0]}?" if near else f"known: {', '.join(FailureClass)}"
                 where = (*path, "on")
                 yield finding("error", positions.at(where), where, f"no failure is called {failure!r}", hint)
+    if role.resume is not None:
+        yield from _resume(role, settings, (*here, "resume"), positions)
     if role.policy is not None:
         pools = [pool for step in role.use for pool in step.pool]
         yield from _weights(role.policy, pools, (*here, "policy"), positions)
+
+
+def _resume(role: Role, settings: Settings, path: Path, positions: Positions) -> Iterator[Finding]:
+    """Where nobody could ever go on with an answer that breaks off."""
+    kinds = [engine.kind for node in settings.nodes.values() for engine in node.engines]
+    by_ids = [kind for kind in kinds if kind == "llamacpp"]
+    few = len(by_ids) if role.resume == "exact" else len(kinds) + len(settings.providers)
+    if few < 2:
+        what = "two llama.cpp servers with the same file" if role.resume == "exact" else "two deployments"
+        message = f"`resume: {role.resume}` needs {what}, and there are not so many"
+        yield finding("warning", positions.at(path), path, message, "leave it out, or add one")
 
 
 def _weights(policy: Policy, pools: Sequence[str], path: Path, positions: Positions) -> Iterator[Finding]:

@@ -81,5 +81,6 @@ class Affinity(Block):
     headers: Strings = Field(
         default=(),
         description="Further headers in which callers name their conversation, beside those of known "
-        "clients (`x-session-id`, `x-claude-code-session-id`, `x-openwebui-chat-id`).",
+        "clients (`x-session-id`, `x-claude-code-session-id`, `session-id`, `x-session-affinity`, "
+        "`x-openwebui-chat-id`).",
     )

@@ -54,7 +54,7 @@ class Rule(Block):
     @property
     def deed(self) -> Literal["drop", "rename", "clamp", "map", "reject", "keep"]:
         """What it does."""
-        return next(deed for deed in DEEDS if getattr(self, deed) is not None)  # type: ignore[return-value]
+        return next(deed for deed in DEEDS if getattr(self, deed) is not None)
 
     @property
     def member(self) -> str:

@@ -194,7 +194,7 @@ class Health(Block):
     )
 
 
-Dialects = frozenset[Literal["anthropic", "responses"]]
+Dialects = frozenset[Literal["anthropic", "ollama", "responses"]]
 _DIALECTS: Final = (
     "Dialects that it speaks beside that of its kind: requests in them pass as they were written. Default: "
     "what is known of its version, or of the provider; `[]`: none, every request is translated."

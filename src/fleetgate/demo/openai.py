@@ -8,13 +8,13 @@ from __future__ import annotations
 import base64
 import itertools
 import json
-import re
 import struct
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from fleetgate.demo import words
 from fleetgate.demo.engine import Engine, Job, Refusal, Spec
+from fleetgate.demo.media import LENGTH, SUBTITLES, form_of, heard_in_pieces, moderated
 from fleetgate.demo.wire import EVENTS, BadForm, Reply, Request, event, reply_json
 from fleetgate.demo.words import Prompt
 from fleetgate.domain import Capability
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
     from fleetgate.domain import Model
 
-_MODEL_PART: Final = re.compile(rb'name="model"\r\n(?:[^\r\n]+\r\n)*\r\n([^\r\n]*)')
 _MOST: Final = 8_192
 """tokens of an answer that nobody bounds"""
 _PER_CHARACTER: Final = 0.002
@@ -48,9 +47,13 @@ class OpenAI(Engine):
             ("POST", "/v1/completions"): self.complete,
             ("POST", "/v1/embeddings"): self.embed,
             ("POST", "/v1/rerank"): self.rerank,
+            ("POST", "/v2/rerank"): self.rerank,
             ("POST", "/v1/images/generations"): self.draw,
+            ("POST", "/v1/images/edits"): self.edit,
             ("POST", "/v1/audio/speech"): self.speak,
             ("POST", "/v1/audio/transcriptions"): self.transcribe,
+            ("POST", "/v1/audio/translations"): self.translate,
+            ("POST", "/v1/moderations"): self.moderate,
         }
 
     # --- what kinds say differently -----------------------------------------------------------------
@@ -148,14 +151,22 @@ class OpenAI(Engine):
             for place, text in enumerate(documents)
         ]
         rows.sort(key=lambda row: -row["relevance_score"])
+        best = rows[: form.get("top_n") or len(rows)]
+        if request.path == "/v2/rerank":  # as Cohere has it
+            meta = {"api_version": {"version": "2"}, "billed_units": {"search_units": 1}}
+            return reply_json({"id": f"simulated-{next(self._ids)}", "results": best, "meta": meta})
         usage = {"prompt_tokens": prompt.tokens, "total_tokens": prompt.tokens}
-        return reply_json(
-            {"model": self.shown(model), "results": rows[: form.get("top_n") or len(rows)], "usage": usage}
-        )
+        return reply_json({"model": self.shown(model), "results": best, "usage": usage})
 
     async def draw(self, request: Request) -> Reply:
         form = request.form()
-        model = self._able(form, Capability.IMAGE)
+        return await self._drawn(self._able(form, Capability.IMAGE), form)
+
+    async def edit(self, request: Request) -> Reply:
+        form = form_of(request)
+        return await self._drawn(self._able(form, Capability.EDIT), form)
+
+    async def _drawn(self, model: Model, form: dict[str, Any]) -> Reply:
         count = max(1, int(form.get("n") or 1))
         asked = str(form.get("prompt", ""))
         await self.spend(Job(model, Prompt(asked, asked), []), self.spec.pace.image * count)
@@ -171,12 +182,37 @@ class OpenAI(Engine):
         return Reply(200, words.sound(), "audio/wav", self.head())
 
     async def transcribe(self, request: Request) -> Reply:
-        found = _MODEL_PART.search(request.body)
-        model = self._able({"model": found[1].decode() if found else ""}, Capability.TRANSCRIBE)
+        form = form_of(request)
+        return await self._heard(self._able(form, Capability.TRANSCRIBE), form, "transcript", request)
+
+    async def translate(self, request: Request) -> Reply:
+        form = form_of(request)
+        return await self._heard(self._able(form, Capability.TRANSLATE), form, "translation", request)
+
+    async def _heard(self, model: Model, form: dict[str, Any], what: str, request: Request) -> Reply:
         await self.spend(Job(model, Prompt("", ""), []), _LISTENING)
         heard = f"nobody listened to these {len(request.body)} bytes."
-        text = f"Simulated transcript from {self.id} ({model.id}): {heard}"
-        return reply_json({"text": text, "duration": 1.0}, headers=self.head())
+        text = f"Simulated {what} from {self.id} ({model.id}): {heard}"
+        if form.get("stream") == "true":
+            return Reply(200, heard_in_pieces(text), EVENTS, self.head())
+        wanted = str(form.get("response_format") or "json")
+        if wanted in SUBTITLES:
+            return Reply(
+                200, SUBTITLES[wanted].format(text).encode(), "text/plain; charset=utf-8", self.head()
+            )
+        return reply_json({"text": text, "duration": 1.0, "usage": dict(LENGTH)}, headers=self.head())
+
+    async def moderate(self, request: Request) -> Reply:
+        form = request.form()
+        model = self._able(form, Capability.MODERATE)
+        asked = form.get("input", "")
+        texts = asked if isinstance(asked, list) else [asked]
+        await self.spend(Job(model, Prompt(json.dumps(asked), ""), []), self.spec.pace.begin)
+        found = [moderated(_as_text(one)) for one in texts]
+        return reply_json(
+            {"id": f"modr-{next(self._ids)}", "model": self.shown(model), "results": found},
+            headers=self.head(),
+        )
 
     # --- answers --------------------------------------------------------------------------------------
 

@@ -24,10 +24,12 @@ _TALKS: Final = frozenset({Capability.CHAT, Capability.COMPLETE, Capability.TOOL
 _BY_NAME: Final = (
     (re.compile(r"rerank", re.IGNORECASE), frozenset({Capability.RERANK})),
     (re.compile(r"embed|bge|minilm|e5-|gte-", re.IGNORECASE), frozenset({Capability.EMBED})),
-    (re.compile(r"whisper|transcri", re.IGNORECASE), frozenset({Capability.TRANSCRIBE})),
+    (re.compile(r"whisper", re.IGNORECASE), frozenset({Capability.TRANSCRIBE, Capability.TRANSLATE})),
+    (re.compile(r"transcri", re.IGNORECASE), frozenset({Capability.TRANSCRIBE})),
+    (re.compile(r"moderation", re.IGNORECASE), frozenset({Capability.MODERATE})),
     (re.compile(r"tts|kokoro|piper|speech|bark", re.IGNORECASE), frozenset({Capability.SPEAK})),
     (re.compile(r"ssd-1b|sdxl|stable-diffusion|flux|dall-e|gpt-image|dreamshaper", re.IGNORECASE),
-     frozenset({Capability.IMAGE})),
+     frozenset({Capability.IMAGE, Capability.EDIT})),
     (re.compile(r"vision|[-_.]vl|llava|moondream|pixtral|gpt-4o|claude|gemini|gemma3", re.IGNORECASE),
      _TALKS | {Capability.VISION}),
 )  # fmt: skip

@@ -22,7 +22,7 @@ import httptools
 if TYPE_CHECKING:
     from fleetgate.demo.door import Door
 
-LARGEST_BODY: Final = 64 * 1024 * 1024
+LARGEST_BODY: Final = 128 * 1024 * 1024
 EVENTS: Final = "text/event-stream"
 LINES: Final = "application/x-ndjson"
 

@@ -10,6 +10,7 @@ import msgspec
 
 from fleetgate import sse
 from fleetgate.dialects.openai import Look
+from fleetgate.dialects.port import Translated
 from fleetgate.domain import Timings, Usage
 from fleetgate.errors import AttemptFailed, FailureClass
 
@@ -35,6 +36,9 @@ _WORDS: Final[Mapping[str, FailureClass]] = {
     "request_too_large": FailureClass.BAD_REQUEST,
 } | dict.fromkeys(_QUOTA, FailureClass.QUOTA_EXHAUSTED)
 """code or type of an error inside an answer; every other one is a fault of the upstream"""
+
+
+UNSIGNED: Final = "it takes back only thoughts that it signed itself"
 
 
 def name_of(frame: bytes) -> bytes:
@@ -68,6 +72,32 @@ def failure_of(error: Any) -> AttemptFailed:
     classes = [_WORDS[one] for one in words if isinstance(one, str) and one in _WORDS]
     text = str(found.get("message") or "the upstream reported an error inside its answer")
     return AttemptFailed(classes[0] if classes else FailureClass.SERVER_ERROR, text)
+
+
+class OfEvents:
+    """What such dialects have alike: they are asked at one path, and all members stand at the top."""
+
+    length: str
+    """the member that bounds an answer"""
+    at: Final = ""
+    stream_type: Final = sse.EVENTS
+
+    def outline(self, body: Mapping[str, Any]) -> Translated:
+        known = {"model": body.get("model"), "stream": body.get("stream") or False}
+        if isinstance(body.get(self.length), int):
+            known["max_tokens"] = body[self.length]
+        return Translated(known | {"messages": body.get("messages") or body.get("input") or []})
+
+    def longest(self, members: Mapping[str, msgspec.Raw]) -> int | None:
+        found = members.get(self.length)
+        value = msgspec.json.decode(found) if found is not None else None
+        return value if type(value) is int else None
+
+    def bound(self, members: dict[str, msgspec.Raw], most: int) -> None:
+        members[self.length] = msgspec.Raw(b"%d" % most)
+
+    def cutter(self) -> sse.Cutter:
+        return sse.Cutter()
 
 
 class EventReader(ABC):

@@ -172,11 +172,9 @@ def _joined(message: dict[str, Any]) -> bool:
     content = message.get("content")
     if not isinstance(content, list):
         return False
-    said, thought = _texts(content), "".join(
-        _texts(one["thinking"]) if isinstance(one.get("thinking"), list) else str(one.get("thinking") or "")
-        for one in _objects(content)
-        if one.get("type") == "thinking"
-    )
+    said = _texts(content)
+    thoughts = (one.get("thinking") for one in _objects(content) if one.get("type") == "thinking")
+    thought = "".join(_texts(one) if isinstance(one, list) else str(one or "") for one in thoughts)
     message["content"] = said if said or not thought else None
     if thought:
         message["reasoning_content"] = str(message.get("reasoning_content") or "") + thought

@@ -105,7 +105,7 @@ def pictures_in(body: bytes) -> int | None:
     """How many pictures a whole answer has; None: it does not look like one."""
     try:
         return len(_pictures.decode(body).data)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
 
 
@@ -345,6 +345,8 @@ _TYPES: Final = {
     415: "invalid_request_error",
     429: "rate_limit_error",
 }
+_SHORT: Final = 120.0
+"""seconds that a program may as well wait"""
 
 
 def error_object(refused: Refused, request_id: str) -> dict[str, Any]:
@@ -354,13 +356,21 @@ def error_object(refused: Refused, request_id: str) -> dict[str, Any]:
         message = f"{message.rstrip('.')}. {refused.advice}"
     return {
         "message": message,
-        "type": _TYPES.get(refused.status, "api_error" if refused.status >= 500 else "invalid_request_error"),
+        "type": _type_of(refused),
         "param": refused.param,
         "code": refused.code,
         "class": refused.failure.value if refused.failure else None,
         "source": refused.source.value,
         "request_id": request_id,
     }
+
+
+def _type_of(refused: Refused) -> str:
+    """A limit with a long wait is called what OpenAI calls a quota that is used up: Codex waits as long as
+    `retry-after` says, in silence, and only by this word knows that somebody should be told."""
+    if refused.status == 429 and (refused.retry_after or 0.0) > _SHORT:
+        return "insufficient_quota"
+    return _TYPES.get(refused.status, "api_error" if refused.status >= 500 else "invalid_request_error")
 
 
 def error_form(refused: Refused, request_id: str) -> ErrorForm:

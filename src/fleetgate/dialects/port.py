@@ -22,6 +22,30 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the upstream that a request passes to."""
+
+    signed: bool = False
+    """it takes thoughts of earlier answers back only with its own signature, so those of others have to go"""
+    fits: int | None = None
+    """tokens that fit; None: not known, or nothing that it has to be kept from"""
+    loaded: int | None = None
+    """the same, as its model was loaded; None: not known"""
+    keep: float | None = None
+    """seconds that it is to keep its model in memory, negative: for ever; None: its own time"""
+
+
+@dataclass(frozen=True, slots=True)
+class Altered:
+    """A member that does not pass as it was written."""
+
+    name: str
+    why: str
+    to: str = ""
+    """what it was lowered to; empty: it was taken out"""
+
+
+@dataclass(frozen=True, slots=True)
 class Translated:
     """A request in the form that stands between."""
 
@@ -138,8 +162,13 @@ class Native(Protocol):
         ...
 
     @property
-    def length(self) -> str:
-        """the member that bounds an answer"""
+    def at(self) -> str:
+        """where it is asked, below the path of the dialect"""
+        ...
+
+    @property
+    def stream_type(self) -> str:
+        """content type of a streamed answer"""
         ...
 
     def reopened(self, frame: bytes, request_id: str) -> bytes:
@@ -160,9 +189,21 @@ class Native(Protocol):
         leave out, rename or refuse what the makers of clients have added to it"""
         ...
 
-    def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:
-        """take out what this upstream would refuse, and name it. `signed`: it takes thoughts of earlier
-        answers back only with its own signature, so those of other models have to go"""
+    def outline(self, body: Mapping[str, Any]) -> Translated:
+        """a request that only passes, as far as the gateway itself needs to know it: who is asked, how, how
+        long it is and how long its answer may be"""
+        ...
+
+    def longest(self, members: Mapping[str, msgspec.Raw]) -> int | None:
+        """tokens of the answer, where it says so"""
+        ...
+
+    def bound(self, members: dict[str, msgspec.Raw], most: int) -> None:
+        """have the answer end after `most` tokens"""
+        ...
+
+    def prepare(self, members: dict[str, msgspec.Raw], facts: Facts) -> list[Altered]:
+        """take out what this upstream would refuse, or what is not the caller's to say, and name it"""
         ...
 
     def cutter(self) -> Cutter: ...
@@ -173,9 +214,9 @@ class Native(Protocol):
 
     def gathering(self) -> Gathering: ...
 
-    def read_whole(self, body: bytes) -> tuple[Usage, bool]:
-        """usage of a whole answer, and whether its bound ended it before anything was said. Raises
-        AttemptFailed when it is none, or an error in disguise"""
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
+        """usage of a whole answer, what the engine measured, and whether its bound ended it before anything
+        was said. Raises AttemptFailed when it is none, or an error in disguise"""
         ...
 
 

@@ -31,6 +31,7 @@ from fleetgate.engines.reading import (
     text,
     whole,
 )
+from fleetgate.engines.versions import EVER
 from fleetgate.errors import FailureClass
 from fleetgate.units import params_in_name
 
@@ -66,7 +67,9 @@ class Ollama(Plain):
     # Its `/v1/images/edits` takes JSON and no form.
     serves = TEXT | {Capability.EMBED, Capability.IMAGE, Capability.TRANSCRIBE}
     load_dies_with_caller = True
-    since: Mapping[str, tuple[int, ...]] = MappingProxyType({"anthropic": (0, 14), "responses": (0, 13, 3)})
+    since: Mapping[str, tuple[int, ...]] = MappingProxyType(
+        {"ollama": EVER, "anthropic": (0, 14), "responses": (0, 13, 3)}
+    )
     slots_assumed = 1  # OLLAMA_NUM_PARALLEL
 
     def normal_id(self, model: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Final, Literal
 
 from fleetgate.engines.openai import OpenAI
 from fleetgate.engines.plain import PATHS
@@ -12,6 +12,10 @@ if TYPE_CHECKING:
 
     from fleetgate.domain import Capability
     from fleetgate.engines.port import Ask
+
+
+_PREFIX: Final = frozenset({"mistral"})
+"""go on with a last message of the assistant that says `prefix`"""
 
 
 class Provided(OpenAI):
@@ -29,6 +33,7 @@ class Provided(OpenAI):
         lists: bool,
     ) -> None:
         self.name = name
+        self.continues = "prefix" if name in _PREFIX else ""
         self.serves = serves
         self._paths = {one: paths.get(one, PATHS[one]) for one in serves}
         self._auth = auth

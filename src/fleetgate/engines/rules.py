@@ -7,7 +7,7 @@ was tried from here. Who has no row gets everything as it was written. `terms.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
@@ -114,6 +114,14 @@ _SWITCHED: Final = Rule(
     translated=True,
     silent=True,
 )
+_NEW_BOUND: Final = Rule(
+    "max_tokens",
+    _N,
+    "models that think refuse the older name, and all know the newer",
+    to="max_completion_tokens",
+)
+_UP_TO_ONE: Final = Rule("temperature", Deed.CLAMP, "it takes 0 to 1", most=1.0)
+_ONE: Final = "there is one answer"
 _PENALTY: Final = Rule("repeat_penalty", _N, "its name there", to="repetition_penalty")
 _MAYBE_NOT: Final = _drop(*_ENGINES_ONLY, why=_MAYBE, translated=True)
 _SETTLED: Final = r"claude-[a-z]+-(?:4-[7-9]|[5-9])(?!\d)"
@@ -142,12 +150,7 @@ PROVIDERS: Final[Mapping[str, Book]] = MappingProxyType(
     {
         "openai": Book(
             (
-                Rule(
-                    "max_tokens",
-                    _N,
-                    "models that think refuse the older name, and all know the newer",
-                    to="max_completion_tokens",
-                ),
+                _NEW_BOUND,
                 *_drop(*_ENGINES_ONLY),
                 *_BEGUN,
                 _THOUGHTS,
@@ -189,7 +192,7 @@ PROVIDERS: Final[Mapping[str, Book]] = MappingProxyType(
         "groq": Book(
             (
                 *_refuse("logprobs", "top_logprobs", why=_LACKS),
-                Rule("n", _R, "there is one answer"),
+                Rule("n", _R, _ONE),
                 *_drop("logit_bias", *_ENGINES_ONLY),
                 *_CONTINUES,
                 _THOUGHTS,
@@ -212,6 +215,18 @@ PROVIDERS: Final[Mapping[str, Book]] = MappingProxyType(
         ),
         "fireworks": Book((_PENALTY, *_drop(*_THINKING, why=_MAYBE, translated=True), *_BEGUN)),
         "cohere": Book((_OLD_BOUND, *_MAYBE_NOT, *_BEGUN, _THOUGHTS, _NO_EFFORT)),
+        "moonshot": Book((_UP_TO_ONE, *_MAYBE_NOT, *_BEGUN, _NO_EFFORT)),
+        "minimax": Book((_UP_TO_ONE, Rule("n", _R, _ONE), *_MAYBE_NOT, *_BEGUN, _NO_EFFORT)),
+        "azure": Book(
+            (
+                replace(_NEW_BOUND, models=r"(?i)gpt|^o\d"),
+                *_drop(*_ENGINES_ONLY),
+                *_BEGUN,
+                _THOUGHTS,
+                _NO_EFFORT,
+            )
+        ),
+        "bedrock": Book((*_MAYBE_NOT, *_BEGUN, _THOUGHTS, _NO_EFFORT)),
     }
 )
 """by the name of the provider; what has no place in the dialect of Anthropic is in `dialects`"""
@@ -224,12 +239,23 @@ ANY_ENGINE: Final = (
     Rule("max_tokens", Deed.CLAMP, "no more than fits into the model"),
     Rule("max_completion_tokens", Deed.CLAMP, "no more than fits into the model"),
     Rule(
-        "grammar, json_schema, response_format, structured_outputs, guided_…, regex, ebnf",
+        "grammar, json_schema, response_format, format, structured_outputs, guided_…, regex, ebnf",
         _R,
         "more than 64 KiB",
     ),
+    Rule("best_of", _R, "more than 8 answers at once"),
+    Rule("top_logprobs, n_probs, prompt_logprobs", _R, "more than 100"),
+    Rule("stop, stop_sequences", _R, "more than 64 texts, or one of more than 1,000 characters"),
+    Rule("messages", _R, "more than 10,000, or more than 100 pictures and other files in them"),
+    Rule("input, prompt", _R, "more than 10,000 texts"),
+    Rule("tools, functions", _R, "more than 1,000"),
+    Rule(
+        "tools, functions, response_format, json_schema, structured_outputs, guided_json",
+        _R,
+        "a schema of more than 64 levels, or one that asks for more than 1,000,000 of something",
+    ),
 )
-"""what holds for every engine of one's own; `terms.Bounds` does it"""
+"""what holds for every engine of one's own; `bounds` and `terms` do it"""
 
 ENGINES: Final[Mapping[str, Book]] = MappingProxyType(
     {

@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fleetgate.engines import rules
+from fleetgate.engines import bounds, rules
 from fleetgate.engines.rules import Book, Deed, Rule, Written
 from fleetgate.errors import AttemptFailed, FailureClass
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-MOST_CHOICES: Final = 8
-"""answers at once of an engine of one's own"""
 MOST_TOKENS: Final = 1_000_000
 """of an answer, where it is not known what fits"""
 MOST_GRAMMAR: Final = 64 * 1024
@@ -29,7 +27,7 @@ MOST_GRAMMAR: Final = 64 * 1024
 MOST_SWITCHES: Final = 32
 LONGEST_SWITCH: Final = 1_000
 _GRAMMARS: Final = frozenset(
-    {"grammar", "json_schema", "response_format", "structured_outputs", "regex", "ebnf"}
+    {"grammar", "json_schema", "response_format", "format", "structured_outputs", "regex", "ebnf"}
     | {"guided_json", "guided_regex", "guided_grammar", "guided_choice", "guided_decoding"}
 )
 _LENGTHS: Final = ("max_tokens", "max_completion_tokens")
@@ -77,6 +75,8 @@ class Asked:
     """tokens of the answer, where it says so"""
     chat: bool = True
     """False: a completion"""
+    pictures: bool = False
+    """there may be some in it"""
 
 
 class Unfit(AttemptFailed):
@@ -115,8 +115,7 @@ class Terms:
         self._allowed = book.allowed | settled | targets if book.allowed is not None else None
         self._of_messages = tuple(one for one in found if one.member.startswith(rules.IN_MESSAGES))
         self._rules = tuple(one for one in found if one not in self._of_messages)
-        bounds = {_SWITCHES, "n"} if own else set()
-        plain = {one.member for one in self._rules if not one.translated} | bounds
+        plain = {one.member for one in self._rules if not one.translated} | ({_SWITCHES} if own else set())
         self._watched = (frozenset(plain), frozenset(plain | {one.member for one in self._rules}))
 
     def fits(self, body: bytes, asked: Asked, context: int | None) -> bool:
@@ -127,6 +126,8 @@ class Terms:
             if longest is not None and longest > (context or MOST_TOKENS):
                 return False
             if len(body) > MOST_GRAMMAR and not _GRAMMARS.isdisjoint(names):
+                return False
+            if bounds.concern(body, names, longest, pictures=asked.pictures):
                 return False
         if not self._watched[asked.translated].isdisjoint(names):
             return False
@@ -250,7 +251,10 @@ _CHANGES_VALUES: Final = frozenset({Deed.CLAMP, Deed.MAP})
 
 def _change_value(rule: Rule, members: dict[str, msgspec.Raw], tell: Callable[[Change], None]) -> None:
     """Another value, where the rule is about this one."""
-    value = msgspec.json.decode(members[rule.member])
+    try:
+        value = msgspec.json.decode(members[rule.member])
+    except msgspec.DecodeError:  # a number beyond all bounds: the provider says what is wrong with it
+        return
     if rule.deed is Deed.MAP:
         into = dict(rule.into).get(_encode(value))
     else:
@@ -268,8 +272,7 @@ def _plain(number: float) -> int | float:
 
 def _bound(members: dict[str, msgspec.Raw], context: int | None, tell: Callable[[Change], None]) -> None:
     """What keeps an engine of one's own from harm."""
-    if "n" in members and (choices := _whole(members["n"])) is not None and choices > MOST_CHOICES:
-        raise _unfit(f"`n` is {choices}: at most {MOST_CHOICES} answers at once")
+    bounds.check(members)
     most = context or MOST_TOKENS
     for name in _LENGTHS:
         if name in members and (_whole(members[name]) or 0) > most:
@@ -291,7 +294,7 @@ def _switches(members: dict[str, msgspec.Raw], tell: Callable[[Change], None]) -
     if kept == value:
         return
     members[_SWITCHES] = msgspec.Raw(_encode(kept))
-    for name in sorted(given.keys() - kept.keys())[:MOST_CHOICES] or [""]:
+    for name in sorted(given.keys() - kept.keys())[: bounds.MOST_CHOICES] or [""]:
         member = f"{_SWITCHES}.{name[:60]}".rstrip(".")
         tell(Change(member, Deed.DROP, "plain values only, few and short", counted=_SWITCHES))
 
@@ -304,6 +307,8 @@ def _is_plain(value: Any) -> bool:
 
 def _whole(raw: msgspec.Raw) -> int | None:
     value = msgspec.json.decode(raw)
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
     return value if type(value) is int else None
 
 

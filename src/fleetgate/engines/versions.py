@@ -12,17 +12,25 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-DIALECT_PATHS: Final[Mapping[str, str]] = {"anthropic": "/v1/messages", "responses": "/v1/responses"}
+DIALECT_PATHS: Final[Mapping[str, str]] = {
+    "anthropic": "/v1/messages",
+    "ollama": "/api",
+    "responses": "/v1/responses",
+}
 """where a dialect is spoken, below the root"""
+EVER: Final[tuple[int, ...]] = ()
+"""for what is spoken by every version, known or not"""
 _NUMBERS: Final = re.compile(r"^\D{0,8}(\d+(?:\.\d+)*)")
 
 
 def spoken(since: Mapping[str, tuple[int, ...]], version: str | None) -> dict[str, str]:
     """Dialects of `since` that this version has, with their paths."""
     numbers = numbers_of(version)
-    if numbers is None:
-        return {}
-    return {name: DIALECT_PATHS[name] for name, first in since.items() if numbers >= first}
+    return {
+        name: DIALECT_PATHS[name]
+        for name, first in since.items()
+        if first == EVER or (numbers is not None and numbers >= first)
+    }
 
 
 def numbers_of(version: str | None) -> tuple[int, ...] | None:

@@ -37,10 +37,6 @@ if TYPE_CHECKING:
     from fleetgate.live import Engine as LiveEngine
     from fleetgate.live import Node as LiveNode
 
-def _never(_model: str) -> None:
-    return None
-
-
 LET_THROUGH: Final = Price(ceiling=0, origin="unpriced")
 """Nobody knows, and it is asked all the same: the cost stays unknown, and no budget holds anything."""
 CONNECT_LAN: Final = 2.0
@@ -48,6 +44,10 @@ CONNECT_OVERLAY: Final = 3.0
 CONNECT_CLOUD: Final = 5.0
 IDLE_LAN: Final = 4.0
 IDLE_TLS: Final = 55.0
+
+
+def _never(_model: str) -> None:
+    """Engines of one's own retire nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,7 +190,8 @@ def _known_ways(name: str, provider: Provider) -> dict[str, Way]:
     ways = {}
     for dialect, url in found.items():
         target, root, versioned = read_url(url, provider.ca, cloud=True, exact=True)
-        ways[dialect] = replace(_way(target, root, versioned, dialect), signed=True)
+        way = _way(target, root, versioned, dialect)
+        ways[dialect] = replace(way, signed=True, only=row.only.get(dialect, ""))
     return ways
 
 

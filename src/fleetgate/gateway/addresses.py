@@ -18,6 +18,8 @@ from fleetgate.errors import Refused
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
+    from fleetgate.gateway.form import Upload
+
 CARRIERS: Final = frozenset(
     {"image_url", "audio_url", "video_url", "file_url", "document_url", "server_url", "url", "uri"}
     | {"image", "images", "audio", "video", "videos", "file", "files", "mask", "ref_images"}
@@ -135,6 +137,18 @@ def find(members: bytes) -> Addresses:
             if places:
                 found.places += places
                 found.opened.append(holder)
+    return found
+
+
+def in_form(upload: Upload) -> Addresses:
+    """All addresses in the fields of a form. What is in its files is read by nobody here."""
+    found = Addresses.none()
+    for part in upload.parts:
+        name = part.head.name
+        if part.head.file is None and _carries(name.partition("[")[0]):
+            text = upload.begin_of(part, _LOOKED_AT).decode("utf-8", "replace")
+            if is_address(text, strictly=True):
+                found.places.append(Place(name, text, None, name))
     return found
 
 

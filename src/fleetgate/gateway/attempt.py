@@ -20,6 +20,7 @@ from fleetgate.engines.reading import error_text
 from fleetgate.engines.terms import Asked, Unfit, member_in
 from fleetgate.errors import AttemptFailed, FailureClass
 from fleetgate.gateway import through
+from fleetgate.gateway.ask import Ask
 from fleetgate.gateway.lane import lane_to
 from fleetgate.upstream.port import UpstreamRequest, read_all
 
@@ -27,13 +28,11 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fleetgate.dialects.port import Cutter, Reader
-    from fleetgate.engines.terms import Change
+    from fleetgate.gateway.ask import Lane
     from fleetgate.gateway.body import Body
     from fleetgate.gateway.form import Upload
-    from fleetgate.gateway.lane import Lane
-    from fleetgate.gateway.resume import Resume
     from fleetgate.gateway.through import Through
-    from fleetgate.live import Account, Deployment
+    from fleetgate.live import Deployment
     from fleetgate.upstream.port import Answer, Pieces, Transport
 
 MAX_ANSWER: Final = 64 * 1024 * 1024
@@ -42,32 +41,6 @@ MAX_ERROR: Final = 64 * 1024
 """Bytes that are read of an error answer."""
 MAX_HELD: Final = 16 * 1024
 """Bytes of frames held back before the first content."""
-
-
-@dataclass(slots=True)
-class Ask:
-    """What is sent in one attempt."""
-
-    capability: Capability
-    deployment: Deployment
-    account: Account
-    body: Body
-    headers: tuple[tuple[str, str], ...]
-    streamed: bool
-    """the upstream is asked to stream"""
-    limit: float | None
-    """seconds from dispatch to the first content; None: no limit"""
-    fresh: bool = False
-    heard: Callable[[Answer], None] | None = None
-    """told of the head of every answer: set for providers, whose heads tell what is left of their limits"""
-    cap: int | None = None
-    """output tokens that the rest of a budget allows, where the caller left that open"""
-    lane: Lane | None = None
-    """how it is spoken with, where that is not OpenAI's dialect; known as soon as it is sent"""
-    resume: Resume | None = None
-    """asked first for a lane, so that somebody else could go on with the answer"""
-    changes: tuple[Change, ...] = ()
-    """what this deployment does not take as it was written; known as soon as it is sent"""
 
 
 @dataclass(slots=True)
@@ -147,10 +120,12 @@ async def _attempt(ask: Ask, transport: Transport, wall: Callable[[], float]) ->
         return await _read(ask, answer, wall)
     except openai.InBand as told:
         answer.abort()
-        raise _told(ask, told) from None
+        if ask.resume is None or not ask.resume.has_another_way():
+            raise _told(ask, told) from None
     except BaseException:
         answer.abort()
         raise
+    return await _attempt(ask, transport, wall)
 
 
 async def _resumable(ask: Ask, transport: Transport, wall: Callable[[], float]) -> bytes | None:
@@ -202,7 +177,7 @@ def _encoded(ask: Ask, stream: bool | None) -> bytes:  # noqa: FBT001  (as it is
     if terms is None or ask.capability not in _BY_TERMS:
         return raw
     chat = ask.capability not in _NO_CHATS
-    asked = Asked(body.names, body.translated, body.wanted.max_tokens, chat)
+    asked = Asked(body.names, body.translated, body.wanted.max_tokens, chat, body.may_hold_addresses)
     ours = (ask.cap is not None and terms.writes("max_tokens")) or (stream and terms.writes("stream_options"))
     if not ours and terms.fits(raw, asked, deployment.context):
         return raw
@@ -228,7 +203,8 @@ async def _read(ask: Ask, answer: Answer, wall: Callable[[], float]) -> Whole | 
         raise await _failure(ask, answer, wall)
     if through.goes_through(ask.capability, ask.body, answer):
         return await through.begin(ask.capability, ask.body, answer)
-    is_stream = (answer.header("content-type") or "").startswith("text/event-stream")
+    stream_type = ask.lane.stream_type if ask.lane is not None else sse.EVENTS
+    is_stream = (answer.header("content-type") or "").startswith(stream_type)
     if not ask.streamed:
         if is_stream:
             raise AttemptFailed(FailureClass.GARBAGE, "a stream came back that nobody asked for")

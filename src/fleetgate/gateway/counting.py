@@ -15,6 +15,7 @@ from fleetgate.dialects.anthropic.native import NATIVE
 from fleetgate.domain import Capability
 from fleetgate.errors import AttemptFailed
 from fleetgate.forecast.task import plain
+from fleetgate.gateway import media
 from fleetgate.gateway.lane import headers_of
 from fleetgate.gateway.native import Original
 from fleetgate.routing import accounts
@@ -39,7 +40,7 @@ async def counted(
 ) -> int | None:
     """Tokens of the request `raw`; None: nobody who counts was there."""
     candidate = _candidate(gateway, route, principal)
-    if candidate is None:
+    if candidate is None or media.keeps_from(candidate, raw):
         return None
     try:
         async with asyncio.timeout(PATIENCE):
@@ -57,7 +58,7 @@ def _candidate(gateway: Gateway, route: Route, principal: Principal) -> Deployme
         for one in (*found.ready, *found.waiting):
             if (
                 one.engine.kind.counts_messages
-                and NATIVE.name in one.engine.ways
+                and NATIVE.name in one.ways
                 and one.resident is not False
             ):
                 return one

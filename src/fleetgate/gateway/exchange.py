@@ -13,7 +13,7 @@ end only its own part: the exchange goes on without it (`_leave`).
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from fleetgate import sse
@@ -44,9 +44,10 @@ if TYPE_CHECKING:
 
     from fleetgate.budgets.holds import Hold
     from fleetgate.cache.stored import Stored
-    from fleetgate.dialects.port import Dialect, Reader
+    from fleetgate.dialects.port import Reader
     from fleetgate.gateway.downstream import Headers, Receive, Send
     from fleetgate.gateway.gateway import Gateway, Head
+    from fleetgate.gateway.operation import Operation
     from fleetgate.gateway.resume import Resume
     from fleetgate.routing.plan import Route
 
@@ -62,21 +63,6 @@ READ_ON_AT_ONCE: Final = 64
 """… and so many at the same time."""
 _OF_THE_CALLER: Final = frozenset({FailureClass.CALLER_GONE, FailureClass.DEADLINE})
 """reasons to stop that are the caller's own: whoever waits for the same answer has none"""
-
-
-@dataclass(frozen=True, slots=True)
-class Operation:
-    """What a route asks for, and how its callers speak."""
-
-    capability: Capability
-    row: str
-    """the route's template, for the record"""
-    dialect: Dialect | None = None
-    """None: OpenAI's, which passes"""
-    form: str | None = None
-    """the `Content-Type` of a form with files; None: the body is JSON"""
-    cut: Callable[[], None] | None = None
-    """ends the connection without a proper end"""
 
 
 class Exchange:
@@ -245,20 +231,14 @@ class Exchange:
         assert self._recall is not None
         self._note = self._recall.note
         if not body.wanted.stream:
-            await self._down.whole(200, self._json_headers(), self._said(found.body))
+            await self._down.whole(200, self._json_headers(), _said(partial(self._speech.whole, found.body)))
             return
         await self._down.begin(200, self._stream_headers())
-        self._settle()
         speech = self._speech
         frames = sse.Cutter().feed(found.frames(usage=speech.usage_wanted(body)))
-        await self._down.end(speech.frames(frames) + speech.end())
-
-    def _said(self, answer: bytes) -> bytes:
-        """A whole answer as the caller reads it. Raises Refused where it cannot be said."""
-        try:
-            return self._speech.whole(answer)
-        except AttemptFailed as failed:
-            raise verdicts.unsayable(failed) from None
+        told = _said(partial(speech.frames, frames)) + _said(speech.end)
+        self._settle()
+        await self._down.end(told)
 
     def _begin_walk(self, body: bodies.Body, route: Route) -> Walk:
         gateway = self._gateway
@@ -339,7 +319,7 @@ class Exchange:
             if got.native:
                 self._untouched(None)
             self._usage = got.usage
-            said = self._said(got.body)
+            said = _said(partial(self._speech.whole, got.body))
             if self._recall is not None:
                 self._keep(got)
             if self._purse.costs:
@@ -347,12 +327,13 @@ class Exchange:
             if not await self._caller_has_left():
                 await self._down.whole(got.status, self._json_headers(), said)
             return
+        end = b"" if isinstance(got, Through) else _said(self._speech.end)
         self._settle()
         if self._purse.costs:
             await self._purse.durable(posted=True)
         if self._stall is not None:
             self._stall.writing()
-        await self._down.end(b"" if isinstance(got, Through) else self._speech.end())
+        await self._down.end(end)
         if self._stall is not None:
             self._stall.stop()
         if isinstance(got, Flow):
@@ -392,7 +373,7 @@ class Exchange:
             attempts = b"%d" % walk.dispatched
             deployment = walk.deployment.id.encode("ascii", "replace")
             if walk.lease is not None and walk.step is not None:
-                plan = [(PLAN, plan_in_short(walk.step, walk.lease.forecast))]
+                plan = [(PLAN, plan_in_short(walk.step, walk.lease.forecast) + self._lane())]
             plan += verdicts.warning(walk.deployment, self._gateway.wall())
             left_out += [one.member for one in walk.changes if one.deed is not Deed.RENAME]
         if left_out:
@@ -408,6 +389,12 @@ class Exchange:
             *plan,
         ]
         return headers if recalled is None else [*headers, *recalled.headers()]
+
+    def _lane(self) -> bytes:
+        """Which way the words took, where that is no matter of course."""
+        if self._body is None or self._body.original is None:
+            return b""
+        return b", lane=passed" if isinstance(self._speech, Untouched) else b", lane=translated"
 
     def _stream_headers(self) -> Headers:
         return [*self._speech.stream_headers(), *self._headers()]
@@ -546,7 +533,8 @@ class Exchange:
 
     def _let_go(self) -> None:
         """Open the rings of references, so that nothing is left to the garbage collector."""
-        self._walk = self._preparation = self._stall = self._task = self._recall = self._telling = self._reading_on = None
+        self._walk = self._preparation = self._stall = self._task = None
+        self._recall = self._telling = self._reading_on = None
         self._purse.let_go()
         self._down.let_go()
 
@@ -585,6 +573,14 @@ class Exchange:
             settlements=owed[0],
             bookings=owed[1],
         )
+
+
+def _said(say: Callable[[], bytes]) -> bytes:
+    """An answer, or the end of one, as the caller reads it. Raises Refused where it cannot be said."""
+    try:
+        return say()
+    except AttemptFailed as failed:
+        raise verdicts.unsayable(failed) from None
 
 
 def _white_space() -> bytes:

@@ -51,6 +51,10 @@ class Upload:
         """Bytes of all contents."""
         return self._contents.size
 
+    def begin_of(self, part: Part, most: int) -> bytes:
+        """The first bytes of a part."""
+        return self._contents.read(part.begin, min(part.size, most))
+
     def form(self, model: str) -> bytes | Pieces:
         """As it is sent to one deployment, where the model has this id."""
         form = _Form(self._contents, self._boundary, self.parts, model.encode())

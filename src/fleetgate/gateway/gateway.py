@@ -34,6 +34,8 @@ _CONVERSATION: Final = (
     b"x-fleetgate-conversation",
     b"x-session-id",
     b"x-claude-code-session-id",
+    b"session-id",
+    b"x-session-affinity",
     b"x-openwebui-chat-id",
 )
 """headers in which known clients name their conversation, the explicit one first"""

@@ -7,8 +7,7 @@ anything else looks at it, so that everything between knows one form only.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
@@ -27,6 +26,8 @@ from fleetgate.engines.rules import Deed
 from fleetgate.engines.terms import Change
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 from fleetgate.gateway.replaced import takes_data_only
+from fleetgate.gateway.reranking import COHERE, Reranking
+from fleetgate.gateway.sent import Sent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from fleetgate.dialects.mend import Oddities
     from fleetgate.dialects.port import Cutter, Gathering, Reader
     from fleetgate.domain import Timings, Usage
-    from fleetgate.gateway.attempt import Ask
+    from fleetgate.gateway.ask import Ask, Lane
     from fleetgate.gateway.native import Original
     from fleetgate.live import Way
     from fleetgate.upstream.port import Target
@@ -48,66 +49,21 @@ _decode: Final = msgspec.json.Decoder(dict).decode
 _encode: Final = msgspec.json.encode
 
 
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """One attempt's request, as it goes out."""
-
-    body: bytes
-    changes: tuple[Change, ...] = ()
-    """what the upstream does not take as it was written"""
-
-
-class Lane(Protocol):
-    """One attempt's way to an upstream and back, where that is not OpenAI's dialect all along."""
-
-    native: bool
-    """the caller's own dialect is spoken: what comes back is what the caller gets"""
-    path: str | None
-    """None: that of the kind, for this kind of work"""
-    target: Target | None
-    """None: the engine's own"""
-    headers: tuple[tuple[str, str], ...]
-    """they win over others of the same name"""
-
-    def request(self, body: bytes) -> Sent:
-        """the body as it is sent, of that in the form between; raises AttemptFailed"""
-        ...
-
-    def whole(self, body: bytes) -> bytes:
-        """a whole answer as it goes on; raises AttemptFailed"""
-        ...
-
-    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        """of what `whole` gave: usage, what the engine measured, and whether its bound ended it before
-        anything was said; raises AttemptFailed"""
-        ...
-
-    def frames(self) -> Cutter:
-        """for a streamed answer"""
-        ...
-
-    def reader(self, choices: int) -> Reader:
-        """for these frames"""
-        ...
-
-    def gathering(self) -> Gathering:
-        """for these frames"""
-        ...
-
-
 def lane_to(ask: Ask, wall: Callable[[], float]) -> Lane | None:
     """None: OpenAI's dialect is spoken on both sides, and bytes pass."""
     engine, original = ask.deployment.engine, ask.body.original
     if original is not None:
-        way = engine.ways.get(original.dialect.name)
-        replaced = ask.body.replaced
-        if way is not None and original.suits(way) and (replaced is None or not takes_data_only(ask.deployment)):
+        way = ask.deployment.ways.get(original.dialect.name)
+        kept_back = ask.body.replaced is not None and takes_data_only(ask.deployment)
+        if way is not None and original.suits(way) and not kept_back:
             return Passing(ask, original, way)
         if original.refused is not None:
             raise AttemptFailed(FailureClass.ABSENT_FEATURE, original.refused.message, status=400)
     if engine.kind.speaks == "openai":
         if _has_gap(ask):
             return Infill(ask, int(wall()))
+        if ask.capability is Capability.RERANK and engine.kind.name == COHERE:
+            return Reranking()
         odd = ODDITIES.get(engine.kind.name) if ask.capability not in _NO_CHATS else None
         return Mending(odd) if odd is not None else None
     return Messages(ask.deployment.model.id, int(wall()))
@@ -116,7 +72,7 @@ def lane_to(ask: Ask, wall: Callable[[], float]) -> Lane | None:
 class Passing:
     """The caller's dialect is the upstream's: what was written passes, and so does the answer."""
 
-    __slots__ = ("_ask", "_original", "_way", "headers", "path", "target")
+    __slots__ = ("_ask", "_original", "_way", "headers", "path", "stream_type", "target")
 
     native = True
 
@@ -124,7 +80,8 @@ class Passing:
         self._ask = ask
         self._original = original
         self._way = way
-        self.path: str | None = way.path
+        self.path: str | None = way.path + original.dialect.at
+        self.stream_type = original.dialect.stream_type
         self.target = way.target
         self.headers = headers_of(original)
 
@@ -138,8 +95,7 @@ class Passing:
         return body
 
     def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        usage, unsaid = self._original.dialect.read_whole(body)
-        return usage, None, unsaid
+        return self._original.dialect.read_whole(body)
 
     def frames(self) -> Cutter:
         return self._original.dialect.cutter()
@@ -170,6 +126,7 @@ class Infill:
     __slots__ = ("_stamp", "headers", "path", "target")
 
     native = False
+    stream_type = sse.EVENTS
 
     def __init__(self, ask: Ask, created: int) -> None:
         engine = ask.deployment.engine
@@ -205,6 +162,7 @@ class Messages:
     __slots__ = ("_created", "_model", "headers", "path", "target")
 
     native = False
+    stream_type = sse.EVENTS
 
     def __init__(self, model: str, created: int) -> None:
         self.path: str | None = None
@@ -256,6 +214,7 @@ class Mending:
     __slots__ = ("_odd", "headers", "path", "target")
 
     native = False
+    stream_type = sse.EVENTS
 
     def __init__(self, odd: Oddities) -> None:
         self.path: str | None = None

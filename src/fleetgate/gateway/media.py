@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final
 from fleetgate.errors import Refused
 from fleetgate.gateway import addresses
 from fleetgate.gateway.addresses import Addresses
-from fleetgate.gateway.replaced import IN_MEMORY, Replaced, takes_data_only
+from fleetgate.gateway.replaced import Replaced, takes_data_only
+from fleetgate.gateway.spool import IN_MEMORY
 from fleetgate.upstream.media import NotFetched, read
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from fleetgate.gateway.body import Body
     from fleetgate.gateway.gateway import Gateway
     from fleetgate.gateway.spool import BodyBudget
+    from fleetgate.live import Deployment
     from fleetgate.routing.plan import Route
     from fleetgate.upstream.media import Found, Media
 
@@ -59,7 +61,7 @@ async def look(gateway: Gateway, body: Body, route: Route) -> None:
 
     Raises Refused where nobody is left who takes the request.
     """
-    if not body.may_hold_addresses and body.original is None:
+    if not body.may_hold_addresses and body.original is None and body.upload is None:
         return
     candidates = [one for step in route.steps for one in step.candidates]
     if not any(map(takes_data_only, candidates)):
@@ -70,7 +72,7 @@ async def look(gateway: Gateway, body: Body, route: Route) -> None:
     replaced = body.replaced = Replaced()
     try:
         if untranslated:
-            raise _kept_back(found)
+            raise _kept_back(found)  # as it is written, or not at all
         await _fetch(replaced, found, gateway)
     except Refused as refused:
         if refused.status != 400 or all(map(takes_data_only, candidates)):
@@ -83,6 +85,9 @@ def found_in(body: Body) -> tuple[Addresses | None, bool]:
 
     What a translation leaves out counts too: it would stand in the caller's own words, where those pass.
     """
+    if body.upload is not None:
+        found = addresses.in_form(body.upload)
+        return (found if found.places else None), True
     written = addresses.find(body.original.read()) if body.original is not None else None
     if written is not None and not written.places:
         return None, False
@@ -92,6 +97,11 @@ def found_in(body: Body) -> tuple[Addresses | None, bool]:
     if between is not None and between.places:
         return between, False
     return (Addresses.none() if written is not None else None), False
+
+
+def keeps_from(candidate: Deployment, raw: bytes) -> bool:
+    """Whether a body that was read before is not for a candidate as its caller wrote it."""
+    return takes_data_only(candidate) and bool(addresses.find(raw).places)
 
 
 def foreseen(gateway: Gateway, body: Body) -> Replaced | None:
@@ -184,7 +194,7 @@ def _kept_back(found: Addresses) -> Refused:
     return Refused(
         400,
         CODE,
-        f"`{place.path}`: addresses are not handed to engines here, which would fetch from them",
+        f"`{place.path}`: engines here get no addresses, because they would fetch from inside this network",
         param=place.path,
         advice=_ADVICE
         if place.fetchable

@@ -92,7 +92,7 @@ class Scanner:
                 if head is None:
                     return
                 yield head
-            elif self._at is _At.END or not self._between():
+            elif not self._between():
                 return
 
     def finish(self) -> None:
@@ -103,6 +103,8 @@ class Scanner:
     def _between(self) -> bool:
         """Pass a boundary and what stands around it; False: more has to come."""
         buffer = self._buffer
+        if self._at is _At.END:
+            return False
         if self._at is _At.START:
             found = buffer.find(self._delimiter)
             if found > _PREAMBLE or (found < 0 and len(buffer) > _PREAMBLE + len(self._delimiter)):

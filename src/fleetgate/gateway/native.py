@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from fleetgate.dialects.port import Facts
 from fleetgate.engines.rules import Deed
-from fleetgate.engines.terms import Asked, Change
+from fleetgate.engines.terms import MOST_TOKENS, Asked, Change
 from fleetgate.gateway.spool import IN_MEMORY
+from fleetgate.placement import keep_for
 from fleetgate.routing.availability import Reason
 
 if TYPE_CHECKING:
-    from fleetgate.dialects.port import Native
+    from fleetgate.dialects.port import Altered, Native
     from fleetgate.errors import Refused
     from fleetgate.live import Deployment, Way
 
-_UNSIGNED: Final = "it takes back only thoughts that it signed itself"
 _split: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _encode: Final = msgspec.json.encode
 
@@ -58,13 +59,13 @@ class Original:
         if stream or "stream" in members:
             members["stream"] = msgspec.Raw(b"true" if stream else b"false")
         if cap is not None:
-            members[self.dialect.length] = msgspec.Raw(b"%d" % cap)
-        gone = self.dialect.prepare(members, signed=signed)
-        changes = tuple(Change(name, Deed.DROP, _UNSIGNED) for name in gone)
+            self.dialect.bound(members, cap)
+        altered = self.dialect.prepare(members, facts_of(deployment, signed=signed))
+        changes = tuple(_change(one) for one in altered)
         body = _encode(members)
         if deployment.terms is None or not deployment.engine.node.local:
             return body, changes
-        asked = Asked(frozenset(members), longest=self._longest(members), chat=False)
+        asked = Asked(frozenset(members), longest=self.dialect.longest(members), chat=False)
         if deployment.terms.fits(body, asked, deployment.context):
             return body, changes
         body, bounded = deployment.terms.apply(body, asked, deployment.context)
@@ -83,7 +84,7 @@ class Original:
 
     def objection(self, candidate: Deployment) -> Reason | None:
         """What stands against candidates that would have to be asked in other words."""
-        if self.refused is None or self.dialect.name in candidate.engine.ways:
+        if self.refused is None or self.dialect.name in candidate.ways:
             return None
         return Reason.OTHER_DIALECT
 
@@ -92,7 +93,17 @@ class Original:
         if self._file is not None:
             self._file.close()
 
-    def _longest(self, members: dict[str, msgspec.Raw]) -> int | None:
-        found = members.get(self.dialect.length)
-        value = msgspec.json.decode(found) if found is not None else None
-        return value if type(value) is int else None
+def facts_of(deployment: Deployment, *, signed: bool) -> Facts:
+    """What a dialect has to know of who is asked. How a model was loaded is told by the engine alone: where
+    the file says what fits, nobody knows."""
+    told = deployment.resident and deployment.model.context is None
+    return Facts(
+        signed=signed,
+        fits=(deployment.context or MOST_TOKENS) if deployment.engine.node.local else None,
+        loaded=deployment.context if told else None,
+        keep=keep_for(deployment),
+    )
+
+
+def _change(one: Altered) -> Change:
+    return Change(one.name, Deed.CLAMP if one.to else Deed.DROP, one.why, one.to)

@@ -307,7 +307,7 @@ def _is_complete(body: bytes, choices: int, *, embeds: bool) -> bool:
         if embeds:
             return bool(_vectors.decode(body).data)
         found = _answer.decode(body).choices
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return False
     return len(found) >= choices and all(one.finish_reason in WELL_ENDED for one in found)
 

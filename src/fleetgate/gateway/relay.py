@@ -28,6 +28,10 @@ CLOSING: Final = 1.0
 """Seconds an upstream may take to end its body after its end mark."""
 
 
+class Unsayable(AttemptFailed):
+    """Something that came cannot be said in the caller's dialect: without it no answer is whole."""
+
+
 @dataclass(slots=True)
 class Ended:
     """How a stream ended well."""
@@ -68,7 +72,7 @@ async def relay(
             finally:  # what came before an error is the caller's all the same
                 if out:
                     stall.writing()
-                    if told := spoken(out):
+                    if told := _said(spoken, out):
                         await down.piece(told)
                     out = []
             if reader.ended:
@@ -79,7 +83,7 @@ async def relay(
             frames = cutter.feed(piece)
     except AttemptFailed as error:
         answer.abort()
-        if reader.whole:  # the answer is whole; what broke came after it
+        if reader.whole and not isinstance(error, Unsayable):  # the answer is whole; what broke came after it
             return Ended(f"after the finish reason: {error.failure.value}")
         raise AttemptFailed(FailureClass.STREAM_BROKEN, error.text or error.failure.value) from error
     except sse.FrameTooLong:
@@ -90,10 +94,18 @@ async def relay(
         raise
 
 
+def _said(spoken: Callable[[Sequence[bytes]], bytes], frames: Sequence[bytes]) -> bytes:
+    """Frames as the caller gets them. Raises Unsayable."""
+    try:
+        return spoken(frames)
+    except AttemptFailed as error:
+        raise Unsayable(error.failure, error.text, status=error.status) from None
+
+
 def _sift(
     reader: Reader, frames: list[bytes], out: list[bytes], recorder: Recorder | None, *, usage_wanted: bool
 ) -> bool:
-    """Look at new frames and add what goes out to `out`. True when one was more than a comment."""
+    """Look at new frames and add what goes out to `out`. True when one was more than a sign of life."""
     moved = False
     for frame in frames:
         seen = reader.look(frame)
@@ -104,7 +116,7 @@ def _sift(
             recorder.add(frame, usage=usage)
         if usage_wanted or not usage:
             out.append(frame)
-        moved = moved or not frame.startswith(b":")
+        moved = moved or not (seen is Look.HOLD or frame.startswith(b":"))
     return moved
 
 
@@ -122,7 +134,7 @@ async def _finish_without_mark(flow: Flow, down: Downstream, outlet: Outlet) -> 
     if rest and sse.is_complete(rest):
         look = flow.reader.look(rest)
         if look is not Look.END and (look is not Look.DROP or outlet.usage_wanted):
-            await down.piece(outlet.frames([rest]))
+            await down.piece(_said(outlet.frames, [rest]))
     if not flow.reader.finished:
         raise AttemptFailed(FailureClass.STREAM_BROKEN, "the stream ended without a finish reason")
     return Ended("" if flow.reader.ended else "no [DONE] after the finish reason")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import tempfile
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from fleetgate.errors import AttemptFailed, FailureClass
+from fleetgate.gateway.spool import IN_MEMORY
 from fleetgate.routing.availability import Reason
 
 if TYPE_CHECKING:
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
 
     from fleetgate.errors import Refused
     from fleetgate.live import Deployment
-
-IN_MEMORY: Final = 1024 * 1024
-"""Bytes above which a body waits in a file."""
 
 
 def takes_data_only(candidate: Deployment) -> bool:

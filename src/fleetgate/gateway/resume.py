@@ -13,16 +13,15 @@ from urllib.parse import quote
 
 import msgspec
 
-from fleetgate import sse
-from fleetgate.dialects import openai, plain_text
-from fleetgate.dialects.assemble import Assembly
-from fleetgate.dialects.continuing import Following, Heard, onward
+from fleetgate.dialects import plain_text
+from fleetgate.dialects.continuing import onward
 from fleetgate.dialects.llamacpp import request as by_ids
 from fleetgate.dialects.llamacpp.stream import Chunks, Stamp
 from fleetgate.dialects.llamacpp.trail import MOST_GAPS, Trail
 from fleetgate.domain import Capability
 from fleetgate.errors import AttemptFailed, FailureClass
-from fleetgate.gateway.lane import Sent
+from fleetgate.gateway.lane import lane_to
+from fleetgate.gateway.legs import ByIds, Listening, Rest
 from fleetgate.gateway.relay import Ended, relay, rest_of
 from fleetgate.routing import continuation
 from fleetgate.upstream.port import UpstreamRequest, read_all
@@ -31,21 +30,22 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fleetgate.dialects.llamacpp.trail import Gap
-    from fleetgate.dialects.openai import Stream
-    from fleetgate.domain import Timings, Usage
-    from fleetgate.gateway.attempt import Ask, Flow
+    from fleetgate.domain import Usage
+    from fleetgate.gateway.ask import Ask, Lane
+    from fleetgate.gateway.attempt import Flow
     from fleetgate.gateway.body import Body
     from fleetgate.gateway.downstream import Downstream
-    from fleetgate.gateway.lane import Lane
     from fleetgate.gateway.recall import Recorder
     from fleetgate.gateway.relay import Outlet
     from fleetgate.gateway.stall import Stall
     from fleetgate.live import Deployment
     from fleetgate.routing.plan import Route
-    from fleetgate.upstream.port import Target, Transport
+    from fleetgate.upstream.port import Transport
 
 MAX_SAID: Final = 16 * 1024 * 1024
 """Bytes of an answer about a template or about ids."""
+REPEATED_WITHIN: Final = 15.0
+"""Seconds that it may take to say again what was said."""
 _OF_TEXT: Final = frozenset({Capability.CHAT, Capability.COMPLETE})
 _decode: Final = msgspec.json.Decoder(dict).decode
 
@@ -67,6 +67,7 @@ class Resume:
     attempt breaks off."""
 
     __slots__ = (
+        "_again",
         "_chat",
         "_first",
         "_leg",
@@ -84,8 +85,8 @@ class Resume:
         self._name = name
         """of the answer"""
         self._chat = chat
-        self._leg: _ByIds | _Heard | None = None
-        self._first: _ByIds | _Heard | None = None
+        self._leg: ByIds | Listening | None = None
+        self._first: ByIds | Listening | None = None
         """the part that broke off"""
         self.deployment: Deployment | None = None
         """that said it"""
@@ -93,6 +94,8 @@ class Resume:
         """the rest is being asked for: that is done once"""
         self.second: Deployment | None = None
         """who goes on"""
+        self._again = True
+        """the answer may be said again as a whole"""
         self._timer: asyncio.Timeout | None = None
         """around what is passed on of it"""
         self._silence = ""
@@ -105,7 +108,7 @@ class Resume:
     @property
     def usage(self) -> Usage | None:
         """What the last attempt alone came to, where that is known better than its frames tell."""
-        return self._leg.usage if isinstance(self._leg, _ByIds) else None
+        return self._leg.usage if isinstance(self._leg, ByIds) else None
 
     @property
     def characters(self) -> int:
@@ -136,7 +139,7 @@ class Resume:
     def ending(self) -> Sequence[bytes]:
         """What is still missing where all tokens that were asked for have gone out; empty: others are."""
         leg = self._leg
-        return leg.ending() if isinstance(leg, _ByIds) else ()
+        return leg.ending() if isinstance(leg, ByIds) else ()
 
     def broke_off(self, why: str) -> bool:
         """The upstream has fallen silent; False: nobody could go on."""
@@ -167,6 +170,12 @@ class Resume:
             self._timer = None
         return Ended("; ".join(one for one in (self.note, ended.note) if one))
 
+    def has_another_way(self) -> bool:
+        """Whether an attempt that failed may be made in another way: the second one did not repeat what the
+        first one said, so it is given the ids."""
+        leg, self._again = self._leg, False
+        return isinstance(leg, ByIds) and leg.repeats and leg.diverged
+
     async def way(self, ask: Ask, raw: bytes, transport: Transport, wall: Callable[[], float]) -> Lane | None:
         """How this attempt is made; None: in the usual way. `raw`: the request as this deployment would get
         it. Raises AttemptFailed."""
@@ -176,19 +185,21 @@ class Resume:
             self._leg = await self._begin(ask, raw, transport, wall)
             return self._leg
         self.second = ask.deployment
-        if isinstance(first, _ByIds):
-            self._leg = await _go_on(first, ask, transport)
+        if isinstance(first, ByIds):
+            again = self._again and _may_repeat(first, ask.deployment)
+            self._leg = await _go_on(first, ask, transport, again=again)
             return self._leg
         how = ask.deployment.engine.kind.continues
-        return _Rest(onward(_decode(raw), how, first.heard, chat=self._chat), first)
+        body = onward(_decode(raw), how, first.heard, chat=self._chat)
+        return Rest(body, _usual(ask, wall), first.heard)
 
     async def _begin(
         self, ask: Ask, raw: bytes, transport: Transport, wall: Callable[[], float]
-    ) -> _ByIds | _Heard | None:
+    ) -> ByIds | Listening | None:
         if continuation.begins(self._mode, ask.deployment):
             return None
         if self._mode == "text":
-            return _Heard(chat=self._chat)
+            return Listening(_usual(ask, wall), chat=self._chat)
         members = _decode(raw)
         if by_ids.why_not(members):
             return None
@@ -200,155 +211,34 @@ class Resume:
         trail = Trail(prompt)
         most = by_ids.longest(members)
         sent = by_ids.completion(members, ask.deployment.model.id, prompt, most)
-        return _ByIds(ask.deployment, members, most, sent, Chunks(stamped, trail), trail, stamped)
+        return ByIds(ask.deployment, members, most, sent, Chunks(stamped, trail), trail, stamped)
 
 
-class _Lane:
-    """What all these lanes have alike: the frames are those of the form between."""
-
-    native = False
-
-    def __init__(self, body: bytes | None, path: str | None) -> None:
-        self._body = body
-        """None: as it is"""
-        self.path = path
-        self.target: Target | None = None
-        self.headers: tuple[tuple[str, str], ...] = ()
-
-    def request(self, body: bytes) -> Sent:
-        return Sent(body if self._body is None else self._body)
-
-    def whole(self, body: bytes) -> bytes:
-        return body
-
-    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        usage, timings = openai.read_whole(body)
-        return usage, timings, openai.is_unsaid(body)
-
-    def reader(self, choices: int) -> Stream:
-        return openai.Stream(strip_usage=True, choices=choices)
-
-    def gathering(self) -> Assembly:
-        return Assembly(chat=True)
-
-    def frames(self) -> _Lane:
-        return self
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        raise NotImplementedError
+def _may_repeat(first: ByIds, second: Deployment) -> bool:
+    """Whether the same request has the same answer, and it is said again soon enough."""
+    seconds = first.trail.tokens / second.speed.decode_at(second.engine.in_flight)
+    return by_ids.is_greedy(first.members) and seconds <= REPEATED_WITHIN
 
 
-class _ByIds(_Lane):
-    """The first part or the second of an answer that is driven by ids."""
-
-    def __init__(
-        self,
-        deployment: Deployment,
-        members: dict[str, Any],
-        most: int | None,
-        body: bytes,
-        chunks: Chunks,
-        trail: Trail,
-        stamp: Stamp,
-    ) -> None:
-        super().__init__(body, deployment.engine.path(by_ids.COMPLETION))
-        self.members = members
-        self.most = most
-        self.trail = trail
-        self.stamp = stamp
-        self._cutter = sse.Cutter()
-        self._chunks = chunks
-        self._again = chunks.resumes
-
-    @property
-    def fit(self) -> bool:
-        return self.trail.characters > 0
-
-    @property
-    def characters(self) -> int:
-        return self.trail.characters
-
-    @property
-    def usage(self) -> Usage:
-        return self._chunks.usage
-
-    def ending(self) -> Sequence[bytes]:
-        spent = self.most is not None and self.trail.tokens >= self.most
-        return self._chunks.ending() if spent else ()
-
-    def reader(self, choices: int) -> Stream:
-        reader = super().reader(choices)
-        if self._again:
-            reader.goes_on()
-        return reader
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        return [frame for event in self._cutter.feed(piece) for frame in self._chunks.feed(event)]
-
-    def end(self) -> bytes:
-        rest = self._cutter.end()
-        return b"".join(self._chunks.feed(rest)) if rest and sse.is_complete(rest) else b""
+def _usual(ask: Ask, wall: Callable[[], float]) -> Lane | None:
+    """What has to be put right in the answers of this engine. A caller's own dialect does not pass here."""
+    lane = lane_to(ask, wall)
+    return None if lane is None or lane.native else lane
 
 
-class _Heard(_Lane):
-    """The usual call, whose text is kept."""
-
-    def __init__(self, *, chat: bool) -> None:
-        super().__init__(None, None)
-        self.heard = Heard(chat=chat)
-        self._cutter = sse.Cutter()
-
-    @property
-    def fit(self) -> bool:
-        return self.heard.fit and self.heard.characters > 0
-
-    @property
-    def characters(self) -> int:
-        return self.heard.characters
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        frames = self._cutter.feed(piece)
-        for frame in frames:
-            self.heard.add(frame)
-        return frames
-
-    def end(self) -> bytes:
-        return self._cutter.end()
-
-
-class _Rest(_Lane):
-    """The rest of an answer whose text was kept."""
-
-    def __init__(self, body: bytes, first: _Heard) -> None:
-        super().__init__(body, None)
-        self._cutter = sse.Cutter()
-        self._following = Following(first.heard)
-
-    def reader(self, choices: int) -> Stream:
-        reader = super().reader(choices)
-        reader.goes_on()
-        return reader
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        turned = (self._following.turn(frame) for frame in self._cutter.feed(piece))
-        return [frame for frame in turned if frame]
-
-    def end(self) -> bytes:
-        rest = self._cutter.end()
-        return self._following.turn(rest) if rest and sse.is_complete(rest) else b""
-
-
-async def _go_on(first: _ByIds, ask: Ask, transport: Transport) -> _ByIds:
-    """The second part: from the ids of the first."""
+async def _go_on(first: ByIds, ask: Ask, transport: Transport, *, again: bool) -> ByIds:
+    """The second part: all of it again, or from the ids of the first."""
     trail = first.trail
-    filled = [await _fill(gap, ask, transport) for gap in trail.gaps[:MOST_GAPS]]
-    cut = trail.cut(filled)
+    if again:
+        cut = trail.from_the_start()
+    else:
+        cut = trail.cut([await _fill(gap, ask, transport) for gap in trail.gaps[:MOST_GAPS]])
     left = None if first.most is None else first.most - cut.tokens
     model = ask.deployment.model.id
     sent = by_ids.completion(first.members, model, cut.ids, left)
     onward = Trail(trail.prompt)
     chunks = Chunks(first.stamp, onward, cut.tokens, cut.again)
-    return _ByIds(ask.deployment, first.members, None, sent, chunks, onward, first.stamp)
+    return ByIds(ask.deployment, first.members, None, sent, chunks, onward, first.stamp, again)
 
 
 async def _prompt(members: dict[str, Any], ask: Ask, transport: Transport, *, chat: bool) -> list[int] | None:

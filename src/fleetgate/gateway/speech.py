@@ -21,7 +21,7 @@ from fleetgate.gateway.downstream import STREAM_HEADERS
 from fleetgate.gateway.native import Original
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
     from fleetgate.dialects.openai import ErrorForm
     from fleetgate.dialects.port import Answering, Dialect, Native, Reader
@@ -30,7 +30,11 @@ if TYPE_CHECKING:
     from fleetgate.gateway.spool import BodyBudget
 
 JSON: Final = b"application/json"
+LONGEST: Final = 64 * 1024 * 1024
+"""Bytes of a stream that is translated: its dialect may have to keep what it said until the end."""
 KEEP_ALIVE: Final = sse.comment("keep-alive")
+_SAID: Final = (None, Capability.CHAT, Capability.COMPLETE)
+"""work whose requests may pass"""
 _decode: Final = msgspec.json.Decoder().decode
 
 
@@ -145,6 +149,7 @@ class Translating:
         "_dialect",
         "_memory",
         "_request_id",
+        "_size",
         "capability",
         "left_out",
         "opened",
@@ -158,6 +163,7 @@ class Translating:
         self.left_out: tuple[str, ...] = ()
         self._answering: Answering | None = None
         self._begun = False
+        self._size = 0
         self.opened = False
         """signs of life have opened the answer"""
         self.capability: Capability | None = None
@@ -171,7 +177,9 @@ class Translating:
         except Refused as refused:
             if native is None or not native.passes(refused):
                 raise
-            body = bodies.parse(_untranslated(value, native), budget, compare=False, held=len(raw))
+            known = native.outline(value)
+            self._memory = known.memory
+            body = bodies.parse(msgspec.json.encode(known.members), budget, compare=False, held=len(raw))
             body.original = Original(native, raw, refused)
             return body
         self._memory, self.left_out = translated.memory, translated.left_out
@@ -180,7 +188,7 @@ class Translating:
             self.preparing = msgspec.json.encode(translated.preparing)
         body = bodies.parse(msgspec.json.encode(translated.members), budget, compare=compare, held=len(raw))
         body.translated = True
-        if native is not None and self.capability in (None, Capability.CHAT):
+        if native is not None and self.capability in _SAID and translated.preparing is None:
             body.original = Original(native, raw, plain=native.is_plain(value))
         return body
 
@@ -216,6 +224,9 @@ class Translating:
 
     def frames(self, frames: Sequence[bytes]) -> bytes:
         answering = self._answer()
+        self._size += sum(map(len, frames))
+        if self._size > LONGEST:
+            raise AttemptFailed(FailureClass.GARBAGE, f"the answer is larger than {LONGEST} bytes")
         opening = b"" if self._begun else answering.begin()
         self._begun = True
         feed = answering.feed
@@ -288,12 +299,3 @@ class Untouched:
     def error_frame(self, refused: Refused) -> bytes:
         begun = self._reader.answer_id if self._reader is not None and not self._opened else ""
         return self._native.fail(refused, self._request_id, begun)
-
-
-def _untranslated(value: Mapping[str, Any], native: Native) -> bytes:
-    """A request that only passes, as far as the gateway itself needs to know it: who is asked, how, how long
-    it is and how long its answer may be."""
-    known = {"model": value.get("model"), "stream": value.get("stream") or False}
-    if isinstance(value.get(native.length), int):
-        known["max_tokens"] = value[native.length]
-    return msgspec.json.encode(known | {"messages": value.get("messages") or value.get("input") or []})

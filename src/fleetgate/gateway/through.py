@@ -159,11 +159,11 @@ async def _first_event(answer: Answer, events: Events) -> bytes:
     held = b""
     while piece := await answer.read():
         frames = events.feed(piece)
-        if events.failed is not None:  # nothing but comments may stand before it, and nothing is lost
-            raise events.failed
         held += b"".join(frames)
         if any(not frame.startswith(b":") for frame in frames):
             return held
+        if events.failed is not None:
+            raise events.failed
     if rest := events.rest():
         return held + rest
     raise AttemptFailed(FailureClass.CUT_SHORT, "the stream ended before any event")

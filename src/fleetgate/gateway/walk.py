@@ -23,7 +23,8 @@ from fleetgate.fleet.seats import Drained, Elsewhere, NoCandidate, RoomFull, Wai
 from fleetgate.forecast.first_content import WARM_FLOOR
 from fleetgate.forecast.task import Answered
 from fleetgate.gateway import verdicts
-from fleetgate.gateway.attempt import Ask, Flow, Whole, assemble, attempt
+from fleetgate.gateway.ask import Ask
+from fleetgate.gateway.attempt import Flow, Whole, assemble, attempt
 from fleetgate.gateway.purse import refusal
 from fleetgate.routing import accounts
 from fleetgate.routing.plan import Route, Step, leads_to, steps_after
@@ -545,6 +546,8 @@ class Walk:
                 alternatives=alternatives,
                 predicted=lease.forecast.prefill + lease.forecast.wait,
             )
+        if limit is not None and self._resume is not None and self._resume.hopping:
+            limit = max(limit, gateway.settings.gateway.between_tokens)  # as inside an answer
         return Ask(
             errand.task.capability,
             deployment,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate.budgets.holds import Caller
-from fleetgate.domain import Capability
+from fleetgate.domain import PICTURES, Capability
 from fleetgate.errors import Refused
 from fleetgate.forecast.task import bits, plain
 from fleetgate.gateway import body as bodies
@@ -207,9 +207,9 @@ def asks(task: Task) -> dict[str, Any]:
 
 
 def _usual(route: Route) -> Capability:
-    """What is asked of its models: embeddings where none of them can chat."""
+    """What is asked of its models: what they can where none of them can chat."""
     candidates = [one for step in route.steps for one in step.candidates]
-    for capability in (Capability.CHAT, Capability.COMPLETE, Capability.EMBED):
+    for capability in Capability:  # chats come first
         if any(can(one, plain(capability)) for one in candidates):
             return capability
     return Capability.CHAT
@@ -230,6 +230,8 @@ def _members(prompt: str | None, capability: Capability) -> dict[str, Any] | Non
         return None
     if capability is Capability.COMPLETE:
         return {"prompt": prompt}
-    if capability is Capability.EMBED:
+    if capability in (Capability.EMBED, Capability.SPEAK, Capability.MODERATE):
         return {"input": prompt}
+    if capability in PICTURES:
+        return {"prompt": prompt}
     return {"messages": [{"role": "user", "content": prompt}]}

@@ -6,9 +6,11 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.dialects.anthropic.models import ModelRow, models_form
+from fleetgate.dialects.cohere import Rerank
 from fleetgate.domain import Capability
 from fleetgate.errors import Refused
-from fleetgate.gateway.exchange import Exchange, Operation
+from fleetgate.gateway.exchange import Exchange
+from fleetgate.gateway.operation import Operation
 from fleetgate.http import answers
 from fleetgate.http.door import check_type, read_head
 from fleetgate.http.table import FORM, Access, Row
@@ -51,6 +53,10 @@ def rows() -> Iterator[Row]:
             "One of these names.",
             gives=answers.ModelEntry,
         )
+
+
+    doc = "The same as Cohere's clients ask for it."
+    yield Row("POST", "/v2/rerank", Access.CALLER, infer, doc, Capability.RERANK, Rerank(), store=STORE_DOWN)
 
 
 STORE_DOWN: Final = "goes on; entries wait in memory, bounded"

@@ -33,6 +33,14 @@ class Score(Answer):
     usd: float = Field(description="what the request is expected to cost")
 
 
+class GoesOn(Answer):
+    """Who could go on with a stream of it that breaks off."""
+
+    why_not: str = Field(description="empty: somebody can")
+    by: list[str]
+    not_by: dict[str, str] = Field(description="others, and why not")
+
+
 class Candidate(Answer):
     deployment: str
     verdict: Literal["candidate", "wait", "load", "wake", "ejected", "refused"]
@@ -45,9 +53,11 @@ class Candidate(Answer):
     resident: bool | None
     first_content_s: float | None
     remembered: bool
+    dialects: list[str] = Field(description="those it speaks: requests in them pass as they were written")
     forecast: Forecast | None
     score: Score | None
     changes: list[str] = Field(description="what it does not take of the body as it is written")
+    goes_on: GoesOn | None = Field(description="null: the route does not ask for it")
 
 
 class Step(Answer):
@@ -94,6 +104,7 @@ class Plan(Answer):
     capability: Capability
     attempts: int
     deadline_s: float | None
+    resume: Literal["exact", "text"] | None = Field(description="how a stream that breaks off goes on")
     instance: str
     steps: list[Step]
     asks: Asks

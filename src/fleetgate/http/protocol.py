@@ -138,7 +138,7 @@ class Protocol(HttpToolsProtocol):
         if version != "1.1":
             self._check_version(version)
         super().on_headers_complete()
-        self.scope["extensions"] = {CUT: self._cut}  # type: ignore[typeddict-unknown-key]
+        self.scope["extensions"] = {CUT: self._cut}  # type: ignore[dict-item]  # of functions, too
         self._phase = _Phase.BODY
         self._fed = 0
         self._end_watch()

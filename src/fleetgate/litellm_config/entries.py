@@ -15,7 +15,7 @@ from fleetgate.config.check_fleet import is_loopback, is_public
 from fleetgate.config.names import bare_host
 from fleetgate.config.placeholders import is_placeholder
 from fleetgate.config.providers import PROVIDERS
-from fleetgate.litellm_config import keys
+from fleetgate.litellm_config import clouds, keys
 from fleetgate.litellm_config.prefixes import GUESSED, OTHERS, PREFIXES, SHAPED_OTHERWISE, Prefix
 from fleetgate.litellm_config.source import NOT_YET, Section, Source
 
@@ -125,7 +125,11 @@ def _spot(upstream: str, params: Section, source: Source) -> Spot:
         raise _LeftOut(where, f"provider {title} is {NOT_YET}")
     prefix = PREFIXES.get(title, Prefix())
     base, base_at = _base(upstream, params, prefix, source)
-    if not base and prefix.provider:
+    if title in clouds.BEDROCK:
+        return _bedrock(title, model, base, params, source)
+    if title in clouds.AZURE and base:
+        return _azure(model, base, params, source)
+    if not base and prefix.provider and PROVIDERS[prefix.provider].url:
         return _at_provider(prefix.provider, model)
     if not base:
         known = f"no address is known for {title}/" if title else f"no provider is known for {upstream}"
@@ -137,6 +141,37 @@ def _spot(upstream: str, params: Section, source: Source) -> Spot:
     if is_public(host):
         return _outside(parts, host, prefix, title, model)
     return _own(parts, host, prefix, model)
+
+
+def _azure(model: str, base: str, params: Section, source: Source) -> Spot:
+    """`model` is the name of a deployment there, as it is for LiteLLM."""
+    parts = _address(base, params.at("api_base"), source)
+    if clouds.is_claude(base):
+        return Spot("anthropic", model, url=clouds.claude_url(base), title="azure-claude")
+    url = clouds.azure_url(base)
+    if not url.rstrip("/").endswith("/openai/v1"):
+        hint = "if this one is another, write the address of the interface that ends in /openai/v1"
+        source.say("warning", params.at("api_base"), f"{parts.hostname} is asked as it is written", hint)
+    return Spot("azure", model, url=url.rstrip("/"), title="azure")
+
+
+def _bedrock(title: str, model: str, base: str, params: Section, source: Source) -> Spot:
+    """By its region, with a key of Bedrock's own."""
+    model, region, way = clouds.bedrock_model(model)
+    where = params.at("model")
+    if way in ("converse", "converse_like", "invoke"):
+        raise _LeftOut(where, f"what Bedrock has at {way} alone is {NOT_YET}", "remove that part of the name")
+    signed = next((key for key in clouds.SIGNED if params.get(key)), "")
+    if signed and not params.get("api_key"):
+        raise _LeftOut(params.at(signed), "requests are not signed", "write api_key with a Bedrock API key")
+    if base:
+        return Spot("bedrock", model, url=base.rstrip("/"), title="bedrock")
+    found = next((source.environ[name] for name in clouds.REGIONS if source.environ.get(name)), "")
+    region = region or params.text("aws_region_name") or found
+    if not region:
+        raise _LeftOut(where, "the region of Bedrock is unknown", "write aws_region_name")
+    url = clouds.bedrock_url(region, "mantle" if title == "bedrock_mantle" else way)
+    return Spot("bedrock", model, url=url, title="bedrock")
 
 
 def _split(upstream: str, custom: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate.config.providers import PROVIDERS
-from fleetgate.litellm_config import money
+from fleetgate.litellm_config import clouds, money
 from fleetgate.litellm_config.native import duration
 from fleetgate.litellm_config.prefixes import NO_KEY
 
@@ -81,7 +81,7 @@ class _Builder:
             name = self._free(spot.title or spot.kind, [f"/{model}" for model in models])
             tree: dict[str, Any] = {}
             if spot.url:
-                tree |= {"kind": "openai", "url": spot.url}
+                tree |= {"kind": spot.kind, "url": spot.url}
             elif name != spot.kind:
                 tree["kind"] = spot.kind
             here: Path = ("providers", name)
@@ -215,8 +215,10 @@ def _key(entry: Entry) -> str:
         return "" if dummy else written
     if written:
         return written
-    row = PROVIDERS.get(entry.spot.title or entry.spot.kind)
-    if entry.spot.url and not entry.upstream.startswith("openai/"):
+    row = PROVIDERS.get(entry.spot.kind if entry.spot.kind != "openai" else entry.spot.title or "openai")
+    if entry.spot.title in clouds.KEYS:
+        return f"${{{clouds.KEYS[entry.spot.title]}}}"
+    if entry.spot.url and entry.spot.kind == "openai" and not entry.upstream.startswith("openai/"):
         return "none"  # LiteLLM sends such a text to what asks for no key
     return f"${{{row.key}}}" if row else f"${{{PROVIDERS['openai'].key}}}"
 

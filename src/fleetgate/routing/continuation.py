@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from fleetgate.domain import Model
     from fleetgate.live import Deployment
 
@@ -33,6 +35,22 @@ def begins(how: Resume, first: Deployment) -> str:
     if how == "text" and first.engine.kind.speaks != "openai":
         return "its dialect is another one"
     return ""
+
+
+def followers(
+    how: Resume, first: Deployment, others: Iterable[Deployment]
+) -> tuple[list[Deployment], list[tuple[Deployment, str]]]:
+    """Who can go on where `first` breaks off, and who not, and why."""
+    can: list[Deployment] = []
+    cannot: list[tuple[Deployment, str]] = []
+    for other in others:
+        if other.engine is first.engine:
+            continue
+        if reason := why_not(how, first, other):
+            cannot.append((other, reason))
+        else:
+            can.append(other)
+    return can, cannot
 
 
 def why_not(how: Resume, first: Deployment, other: Deployment, *, chat: bool = True) -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fleetgate import placement
 from fleetgate.domain import Capability
 from fleetgate.errors import COUNTED, TABLE, FailureClass, Verdict
-from fleetgate.routing import accounts, policies
+from fleetgate.routing import accounts, continuation, policies
 from fleetgate.routing.availability import Kind, Reason, detail, has_seat, reason_against, sound
 from fleetgate.routing.scoring import PREDICTING, USUAL, Question, Scored, Weights, best_of, ranked, score
 
@@ -223,6 +223,7 @@ def explain(
         _explain_step(step, task, now, objection, asking(step) if asking is not None else None, step is last)
         for step in route.steps
     ]
+    _add_resume(route, steps)
     return {
         "model": route.name,
         "origin": route.origin,
@@ -230,9 +231,29 @@ def explain(
         "capability": task.capability.value,
         "attempts": route.most_attempts,
         "deadline_s": route.deadline,
+        "resume": route.resume or None,
         "instance": instance,
         "steps": steps,
     }
+
+
+def _add_resume(route: Route, steps: list[dict[str, Any]]) -> None:
+    """To each candidate: who could go on with its answer; None where the route does not ask for it."""
+    everybody = {one.id: one for step in route.steps for one in step.candidates}
+    for row in (row for step in steps for row in step["candidates"]):
+        first = everybody[row["deployment"]]
+        if not route.resume:
+            row["goes_on"] = None
+            continue
+        if reason := continuation.begins(route.resume, first):
+            row["goes_on"] = {"why_not": reason, "by": [], "not_by": {}}
+            continue
+        can, cannot = continuation.followers(route.resume, first, everybody.values())
+        row["goes_on"] = {
+            "why_not": "" if can else "nobody else could",
+            "by": [one.id for one in can],
+            "not_by": {one.id: why for one, why in cannot},
+        }
 
 
 def _explain_step(
@@ -338,6 +359,7 @@ def _row(
         "resident": candidate.resident,
         "first_content_s": round(mean, 3) if (mean := candidate.first_content.mean) is not None else None,
         "remembered": engine.remembered,
+        "dialects": sorted({engine.kind.speaks, *candidate.ways}),
         "forecast": forecast_row(scored.forecast) if scored is not None else None,
         "score": _score_row(scored),
     }

@@ -77,7 +77,7 @@ def test_an_engine_that_does_not_count():
 def answers(draw):
     """An answer as an engine streams it: per token its text; some texts go out late, some ids never do."""
     tokens = [(100 + i, draw(st.text("aé", max_size=3))) for i in range(draw(st.integers(0, 20)))]
-    pieces, text, ids = [], "", []
+    pieces, text = [], ""
     for made, (token, said) in enumerate(tokens, 1):
         text += said
         fate = draw(st.sampled_from(["out", "out", "held", "hidden"]))
@@ -93,7 +93,7 @@ def answers(draw):
 
 @given(answers())
 def test_what_comes_again_and_what_is_new_is_the_whole_answer(answer):
-    """Nothing is lost or repeated: the ids stand for the text before, `again` for the rest of what went out."""
+    """The ids stand for the text before the cut, `again` for the rest of what went out."""
     tokens, pieces = answer
     found = Trail(PROMPT)
     for piece in pieces:

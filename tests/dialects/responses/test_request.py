@@ -320,3 +320,60 @@ def test_whatever_comes_is_translated_or_refused(members, items):
         return
     json.loads(msgspec.json.encode(found.members))
     assert all(name.isascii() and name.isprintable() for name in found.left_out)
+
+
+THOUGHT = {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]}
+TOLD = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "content": None}
+CALLED = {"type": "function_call", "call_id": "c1", "name": "f", "arguments": "{}"}
+GIVEN = {"type": "function_call_output", "call_id": "c1", "output": "1"}
+SAID = {"type": "message", "role": "assistant", "content": "so"}
+ASKS = {"role": "user", "content": "hi"}
+
+
+@pytest.mark.parametrize("thought", [THOUGHT, TOLD])
+@pytest.mark.parametrize("after", [[CALLED, GIVEN], [SAID], [SAID, CALLED, GIVEN]])
+def test_thoughts_go_back_with_the_answer_they_belong_to(thought, after):
+    found = DIALECT.request({"model": "m", "input": [ASKS, thought, *after, ASKS]})
+    told = [one.get("reasoning_content") for one in found.members["messages"] if one["role"] == "assistant"]
+    assert told == ["hm"]
+    assert found.left_out == ()
+
+
+def test_thoughts_between_calls_of_one_answer_are_put_together():
+    again = {**CALLED, "call_id": "c2"}
+    items = [ASKS, THOUGHT, CALLED, THOUGHT, again, GIVEN, {**GIVEN, "call_id": "c2"}, THOUGHT, SAID]
+    first, last = (
+        one
+        for one in DIALECT.request({"model": "m", "input": items}).members["messages"]
+        if one["role"] == "assistant"
+    )
+    assert (first["reasoning_content"], len(first["tool_calls"])) == ("hm\nhm", 2)
+    assert last["reasoning_content"] == "hm"
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        {**TOLD, "encrypted_content": "eA=="},
+        {"type": "reasoning", "summary": []},
+        {"type": "reasoning", "summary": [7, {"type": "summary_text"}, {"type": "other", "text": "hm"}]},
+        {"type": "reasoning", "content": 7},
+    ],
+)
+def test_thoughts_that_cannot_be_read_are_left_out(thought):
+    found = DIALECT.request({"model": "m", "input": [ASKS, thought, SAID]})
+    assert all("reasoning_content" not in one for one in found.members["messages"])
+    assert found.left_out == ("input[].reasoning",)
+
+
+def test_thoughts_without_an_answer_are_nobodys():
+    found = DIALECT.request({"model": "m", "input": [ASKS, THOUGHT, ASKS, SAID]})
+    assert all("reasoning_content" not in one for one in found.members["messages"])
+
+
+@pytest.mark.parametrize("role", ["system", "developer"])
+def test_a_system_that_speaks_later_is_put_into_the_users_words(role):
+    items = [ASKS, SAID, {"role": role, "content": "faster"}, ASKS]
+    found = DIALECT.request({"model": "m", "instructions": "be kind", "input": items}).members["messages"]
+    assert [one["role"] for one in found] == ["system", "user", "assistant", "user"]
+    assert found[-1]["content"] == "<system-reminder>\nfaster\n</system-reminder>\nhi"

@@ -2,7 +2,7 @@ import json
 
 import openai
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from openai.types.responses import Response, ResponseStreamEvent
 from pydantic import TypeAdapter
@@ -61,6 +61,7 @@ def refusal(failure=FailureClass.STREAM_BROKEN, status=502, **more):
 # --- pieces -----------------------------------------------------------------------------------------
 
 
+@settings(deadline=None)
 @given(
     arguments=st.lists(st.text('{"a:1}', min_size=1, max_size=8), min_size=1, max_size=4),
     order=st.randoms(use_true_random=False),
@@ -90,6 +91,7 @@ def test_arguments_come_together_however_they_are_cut_and_mixed(arguments, order
         assert custom or given_on == text
 
 
+@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["reasoning_content", "content", "refusal"]), st.text("ab")), max_size=8
@@ -294,6 +296,7 @@ def test_usage_that_nobody_asked_for_is_taken_out():
     assert stream.feed(sse.frame(b'{"choices":[],"usage":{"prompt_tokens":1}}')) == b""
 
 
+@settings(deadline=None)
 @given(text=st.text('ab"\\\n'), size=st.integers(1, 9), odd=st.booleans())
 def test_a_custom_call_gives_its_plain_input(text, size, odd):
     arguments = f"*{text}" if odd else json.dumps({"input": text})

@@ -158,10 +158,11 @@ def _calls(value: Any, request_id: str, *, cut: bool) -> list[dict[str, Any]]:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise garbage("a call names no function")
-        given = parsed(arguments_of(function.get("arguments")))
+        arguments = arguments_of(function.get("arguments"))
+        given = parsed(arguments)
+        if cut and at == len(value) - 1 and (given is None or not arguments.strip()):
+            break
         if given is None:
-            if cut and at == len(value) - 1:
-                break
             raise garbage(f"the arguments of {function['name'][:60]!r} are not a JSON object")
         block = {"type": "tool_use", "id": call_id(call.get("id"), request_id, at)}
         calls.append(block | {"name": function["name"], "input": given})
@@ -174,6 +175,6 @@ def parsed(arguments: str) -> dict[str, Any] | None:
         return {}
     try:
         value = msgspec.json.decode(arguments)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     return value if isinstance(value, dict) else None

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from fleetgate import sse
 from fleetgate.dialects.anthropic import errors
 from fleetgate.dialects.anthropic.upstream.answer import finish, usage_block
-from fleetgate.dialects.events import EventReader, data_of, failure_of, object_of
+from fleetgate.dialects.events import UNSIGNED, EventReader, OfEvents, data_of, failure_of, object_of
+from fleetgate.dialects.port import Altered
 from fleetgate.dialects.usage import read_usage
 from fleetgate.errors import AttemptFailed, FailureClass
 
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleetgate.dialects.openai import Look
-    from fleetgate.domain import Usage
+    from fleetgate.dialects.port import Facts
+    from fleetgate.domain import Timings, Usage
     from fleetgate.errors import Refused
 
 _SAID: Final = frozenset({"text_delta", "input_json_delta", "citations_delta"})
@@ -30,11 +31,11 @@ _blocks: Final = msgspec.json.Decoder(list[Any])
 _encode: Final = msgspec.json.encode
 
 
-class Messages:
+class Messages(OfEvents):
     """`/v1/messages` at an upstream that knows it."""
 
     name: Final = "anthropic"
-    length: Final = "max_tokens"
+    length = "max_tokens"
 
     def reopened(self, frame: bytes, request_id: str) -> bytes:  # noqa: ARG002  (signs are comments here)
         return frame
@@ -51,9 +52,9 @@ class Messages:
         turns = body.get("messages")
         return isinstance(turns, list) and all(object_of(one).get("role") in _ROLES for one in turns)
 
-    def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:
+    def prepare(self, members: dict[str, msgspec.Raw], facts: Facts) -> list[Altered]:
         raw = members.get("messages")
-        if not signed or raw is None or b'"thinking"' not in bytes(raw):
+        if not facts.signed or raw is None or b'"thinking"' not in bytes(raw):
             return []
         try:
             messages = _objects.decode(raw)
@@ -63,10 +64,7 @@ class Messages:
         if kept == messages:
             return []
         members["messages"] = msgspec.Raw(_encode(kept))
-        return [_UNSIGNED]
-
-    def cutter(self) -> sse.Cutter:
-        return sse.Cutter()
+        return [Altered(_UNSIGNED, UNSIGNED)]
 
     def reader(self) -> Reader:
         return Reader()
@@ -74,14 +72,14 @@ class Messages:
     def gathering(self) -> Gathering:
         return Gathering()
 
-    def read_whole(self, body: bytes) -> tuple[Usage, bool]:
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
         message = _decoded(body)
         blocks = message.get("content")
         if message.get("type") != "message" or not isinstance(blocks, list):
             raise AttemptFailed(FailureClass.GARBAGE, "the answer is no message")
         spent = finish(message.get("stop_reason")) == "length"
         said = any(object_of(one).get("type") not in _THOUGHT for one in blocks)
-        return read_usage(usage_block(message.get("usage"))), spent and not said
+        return read_usage(usage_block(message.get("usage"))), None, spent and not said
 
 
 NATIVE: Final = Messages()
@@ -147,7 +145,7 @@ class Reader(EventReader):
         delta = object_of(data_of(frame).get("delta"))
         if not any(delta.get(one) for one in _SHOWN):
             return self._quiet()
-        return self._content(said=delta.get("type") in _SAID)
+        return self._content(said=str(delta.get("type")) in _SAID)
 
     def _start(self, frame: bytes) -> Look:
         """Blocks that begin empty say nothing yet; a call is one from its name on."""
@@ -155,7 +153,7 @@ class Reader(EventReader):
         kind = block.get("type")
         if kind in ("text", "thinking") and not block.get(str(kind)):
             return self._quiet()
-        return self._content(said=kind not in _THOUGHT)
+        return self._content(said=str(kind) not in _THOUGHT)
 
     def _finish(self, frame: bytes) -> Look:
         event = data_of(frame)
@@ -232,5 +230,5 @@ def _join(block: dict[str, Any], name: str, delta: dict[str, Any]) -> None:
 def _input(text: str) -> Any:
     try:
         return msgspec.json.decode(text or "{}")
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise AttemptFailed(FailureClass.GARBAGE, "the arguments of a call are not JSON") from None

@@ -123,7 +123,7 @@ class Events:
             return b""
         try:
             chunk = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return b""
         if not isinstance(chunk, dict):
             return b""

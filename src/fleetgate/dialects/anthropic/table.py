@@ -18,6 +18,11 @@ MEMBERS: Final = (
     Row("max_tokens", _C, "`max_tokens`; the dialect requires it, so a request without is refused"),
     Row("messages", _C, "`messages`, see the blocks"),
     Row("system", _C, "the first message; several blocks are joined by line ends"),
+    Row(
+        "messages[].role: system",
+        _C,
+        "words of the user in `<system-reminder>`: many templates take a system at the beginning only",
+    ),
     Row("stop_sequences", _C, "`stop`"),
     Row("stream", _C, "`stream`"),
     Row("temperature", _C, "`temperature`"),

@@ -63,6 +63,12 @@ def why_not(members: Mapping[str, Any]) -> str:
     return ""
 
 
+def is_greedy(members: Mapping[str, Any]) -> bool:
+    """Whether the most likely token is always taken, so that the same request has the same answer."""
+    heat, most = members.get("temperature"), members.get("top_k")
+    return (isinstance(heat, int | float) and heat <= 0) or most == 1
+
+
 def longest(members: Mapping[str, Any]) -> int | None:
     """Tokens that the answer may have; None: it is not said."""
     return next((members[name] for name in _LENGTHS if members.get(name) is not None), None)
@@ -86,7 +92,7 @@ def piece(model: str, text: str) -> bytes:
 
 def ids_of(members: Mapping[str, Any]) -> list[int] | None:
     """A prompt that comes in ids already."""
-    prompt = members.get("prompt")
+    prompt: Any = members.get("prompt")
     return list(prompt) if is_ids(prompt) else None
 
 

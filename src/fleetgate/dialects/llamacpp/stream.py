@@ -56,7 +56,17 @@ class Stamp:
 class Chunks:
     """One stream. `before`: tokens of the answer that others said; `again`: text that comes a second time."""
 
-    __slots__ = ("_again", "_before", "_begun", "_over", "_stamp", "_trail", "input_tokens", "output_tokens")
+    __slots__ = (
+        "_again",
+        "_before",
+        "_begun",
+        "_over",
+        "_stamp",
+        "_trail",
+        "diverged",
+        "input_tokens",
+        "output_tokens",
+    )
 
     def __init__(self, stamp: Stamp, trail: Trail, before: int | None = None, again: str = "") -> None:
         self._stamp = stamp
@@ -66,6 +76,8 @@ class Chunks:
         self._again = again
         self._begun = before is not None
         self._over = False
+        self.diverged = False
+        """it does not say what went out"""
         self.input_tokens: int | None = None
         """read by this engine"""
         self.output_tokens = 0
@@ -115,9 +127,10 @@ class Chunks:
             self.input_tokens = piece.tokens_evaluated
         text = piece.content
         if self._again and text:
-            text = self._not_twice(text)
-            if text is None:
-                return [*found, _error(DIVERGED)]
+            new = self._not_twice(text)
+            if new is None:
+                return [*found, self._differs()]
+            text = new
         if piece.content or piece.stop:
             self.output_tokens = piece.tokens_predicted or self.output_tokens + len(piece.tokens)
         if self._before is None:
@@ -128,11 +141,16 @@ class Chunks:
             found.append(self._frame(self._choice(text)))
         if piece.stop:
             if self._again:
-                return [*found, _error(DIVERGED)]
+                return [*found, self._differs()]
             self._over = True
             reason = "length" if piece.stop_type == "limit" else "stop"
             found += [self._frame(self._choice("", reason)), self._told(piece), _END]
         return found
+
+    def _differs(self) -> bytes:
+        """It is nobody's fault: engines need not agree to the last digit."""
+        self.diverged = self._over = True
+        return _error({"message": DIVERGED, "code": 400})
 
     def _not_twice(self, text: str) -> str | None:
         """What is new of a text; None: it is another text than the one that went out."""

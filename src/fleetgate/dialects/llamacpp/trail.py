@@ -7,6 +7,10 @@ dropped and will be said again.
 It also keeps the *ids* of tokens that end inside a character to itself: the next piece shows more tokens than
 it names. Such a gap is either filled by tokenizing the piece, where that agrees with what is known of it, or
 the next one begins before the gap, and what went out behind it is compared and not sent twice.
+
+An engine computes a prompt in one go and an answer token by token, and the two do not give the same numbers
+to the last digit. Where an answer is always the most likely one, the text may differ by that from what would
+have been said without the break. So it can also be said again as a whole (`from_the_start`) and compared.
 """
 
 from __future__ import annotations
@@ -20,6 +24,8 @@ if TYPE_CHECKING:
 
 MOST_GAPS: Final = 256
 """Gaps that are worth filling; behind them the text is compared."""
+LARGEST: Final = 256 * 1024
+"""Characters that are kept of an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ class Cut:
 class Trail:
     """One answer's."""
 
-    __slots__ = ("_behind", "_ids", "_pending", "characters", "gaps", "prompt", "tokens")
+    __slots__ = ("_ids", "_pending", "_texts", "characters", "gaps", "prompt", "tokens")
 
     def __init__(self, prompt: Sequence[int]) -> None:
         self.prompt = list(prompt)
@@ -69,8 +75,7 @@ class Trail:
         self._ids = array("q")
         self._pending: list[int] = []
         """ids whose text is still kept back"""
-        self._behind: list[str] = []
-        """what went out from the first gap on"""
+        self._texts: list[str] = []
 
     def add(self, text: str, ids: Sequence[int], made: int | None) -> None:
         """A piece: what goes out, the ids that it names, and how many tokens were made so far."""
@@ -86,8 +91,18 @@ class Trail:
         self._pending.clear()
         self.tokens = made
         self.characters += len(text)
-        if self.gaps:
-            self._behind.append(text)
+        if self.characters > LARGEST:
+            self._texts.clear()
+        self._texts.append(text)
+
+    @property
+    def fits(self) -> bool:
+        """Something was said, and not too much to be kept."""
+        return 0 < self.characters <= LARGEST
+
+    def from_the_start(self) -> Cut:
+        """All of it again."""
+        return Cut(list(self.prompt), 0, "".join(self._texts))
 
     def cut(self, filled: Sequence[Sequence[int] | None] = ()) -> Cut:
         """Where to go on. `filled`: all ids of the first gaps, where they were found."""
@@ -96,8 +111,7 @@ class Trail:
         for gap, ids in zip(self.gaps, [*filled, *[None] * len(self.gaps)], strict=False):
             whole.extend(self._ids[position : gap.at])
             if ids is None or not gap.agrees(ids):
-                behind = "".join(self._behind)
-                return Cut(whole, gap.tokens, behind[gap.characters - self.gaps[0].characters :])
+                return Cut(whole, gap.tokens, "".join(self._texts)[gap.characters :])
             whole.extend(ids)
             position = gap.at + len(gap.last)
         whole.extend(self._ids[position:])

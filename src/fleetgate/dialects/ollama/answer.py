@@ -175,7 +175,7 @@ def _arguments(found: Any) -> dict[str, Any] | None:
         return {}
     try:
         value = msgspec.json.decode(found) if isinstance(found, str) else found
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
     if value is None:
         return {}

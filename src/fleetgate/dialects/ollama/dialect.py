@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fleetgate.dialects.ollama import answer, embedding, errors
 from fleetgate.dialects.ollama.asked import Asked, Operation
 from fleetgate.dialects.ollama.names import untagged
+from fleetgate.dialects.ollama.native import AsWritten
 from fleetgate.dialects.ollama.request import Reader
 from fleetgate.dialects.ollama.stream import Lines
 from fleetgate.domain import Capability
@@ -30,13 +31,14 @@ class Ollama:
 
     name = NAME
     stream_type = LINES
-    native: Native | None = None
 
     def __init__(
         self, operation: Operation, wall: Callable[[], float], name_of: Callable[[str], str] = untagged
     ) -> None:
         self.operation = operation
         self._wall = wall
+        embeds = operation in (Operation.EMBED, Operation.EMBEDDINGS)
+        self.native: Native | None = None if embeds else AsWritten(operation, wall, name_of)
         reader = Reader(wall, name_of)
         self._read: Callable[[Mapping[str, Any]], Translated] = {
             Operation.CHAT: reader.chat,

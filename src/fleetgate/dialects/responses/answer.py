@@ -150,6 +150,10 @@ def refusal_part(text: str) -> dict[str, Any]:
     return {"type": "refusal", "refusal": text}
 
 
+NO_ARGUMENTS: Final = "{}"
+"""of a call that is whole: some engines write nothing for none, and clients parse what they get"""
+
+
 def call_item(item_id: str, call_id: str, called: Called, given: str, status: str) -> dict[str, Any]:
     """A call of a function (`given`: its arguments) or a custom tool (its input)."""
     kind, member = ("custom_tool_call", "input") if called.custom else ("function_call", "arguments")
@@ -182,6 +186,9 @@ def whole(body: Mapping[str, Any], memory: Memory, request_id: str) -> dict[str,
     reason = choice.get("finish_reason")
     if output and isinstance(reason, str) and ENDS.get(reason) is not None:
         output[-1]["status"] = "incomplete"
+    for item in output:
+        if item["status"] == "completed" and "arguments" in item and not item["arguments"].strip():
+            item["arguments"] = NO_ARGUMENTS
     model = body.get("model")
     frame = frame_of(memory, ids, model if isinstance(model, str) else "", "completed")
     if isinstance(body.get("service_tier"), str):

@@ -81,7 +81,7 @@ class Answering:
         data = sse.data_of(frame)
         try:
             chunk = msgspec.json.decode(data or b"null")
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return frame
         if not isinstance(chunk, dict):
             return frame

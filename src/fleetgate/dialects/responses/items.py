@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _ROLES: Final = {"user": "user", "assistant": "assistant", "system": "system", "developer": "system"}
 _TEXTS: Final = frozenset({"input_text", "output_text", "text", "summary_text"})
+_THOUGHTS: Final = frozenset({"reasoning_text", "summary_text"})
 _CALLS: Final = {"function_call": "arguments", "custom_tool_call": INPUT}
 _OUTPUTS: Final = frozenset({"function_call_output", "custom_tool_call_output"})
 _OF_TOOLS: Final = frozenset({"additional_tools", "tool_search_output"})
@@ -70,12 +71,18 @@ class _Turns:
         """texts of the assistant's last message"""
         self._late: list[dict[str, Any]] = []
         """what tools gave beside text"""
+        self._thoughts: list[str] = []
+        """before the answer that they belong to"""
+
+    def think(self, thought: str) -> None:
+        self._thoughts.append(thought)
 
     def say(self, role: str, content: Any) -> None:
         if role == "assistant":
             self._answer(content)
             return
         self._close()
+        self._thoughts = []
         if role == "system" and not self._messages:
             self._first.append(content)
         else:
@@ -85,6 +92,7 @@ class _Turns:
         if self._calling is None:
             self._answer(None)
             assert self._calling is not None
+        self._add_thoughts()
         call = {"id": call_id, "type": "function", "function": {"name": name, "arguments": arguments}}
         self._calling.setdefault("tool_calls", []).append(call)
 
@@ -107,6 +115,14 @@ class _Turns:
             self._messages.append(self._calling)
         if content is not None:
             self._said.append(content)
+        self._add_thoughts()
+
+    def _add_thoughts(self) -> None:
+        if self._thoughts and self._calling is not None:
+            before = self._calling.get("reasoning_content")
+            thoughts = [*([before] if before else []), *self._thoughts]
+            self._calling["reasoning_content"] = "\n".join(thoughts)
+        self._thoughts = []
 
     def _close_answer(self) -> None:
         if self._calling is not None and self._said:
@@ -136,6 +152,9 @@ class _Item:
 
     def read(self, turns: _Turns, tools: Tools) -> None:
         item, place, kind = self._item, self._place, self._kind
+        if kind == "reasoning" and (thought := self._thought()):
+            turns.think(thought)
+            return
         if kind in SPENT_ITEMS:
             self._left_out.add(f"input[].{kind}")
             return
@@ -149,6 +168,19 @@ class _Item:
         elif kind not in _OF_TOOLS:
             why, advice = _STORED.get(kind, _ELSEWHERE)
             raise unsupported(place, f"`{kind}` cannot be read: {why}", advice)
+
+    def _thought(self) -> str:
+        """What an engine thought in plain words, as it was told to the caller; empty where others can only be
+        quoted: who encrypts its thoughts gives no more than a summary of them."""
+        item = self._item
+        if item.get("encrypted_content"):
+            return ""
+        parts = item.get("content") or item.get("summary") or ()
+        return "\n".join(
+            part["text"]
+            for part in (parts if isinstance(parts, list) else ())
+            if isinstance(part, dict) and part.get("type") in _THOUGHTS and isinstance(part.get("text"), str)
+        )
 
     def _say(self, turns: _Turns) -> None:
         role = _ROLES.get(text_at(self._item.get("role"), f"{self._place}.role"))
@@ -242,10 +274,10 @@ def _file(part: Mapping[str, Any], where: str) -> dict[str, Any]:
 
 
 def _plain(parts: list[dict[str, Any]]) -> Any:
-    """One text alone needs no list around it; some engines take no list."""
-    if len(parts) == 1 and parts[0]["type"] == "text":
-        return parts[0]["text"]
-    return parts or ""
+    """Texts alone need no list around them: some engines take none, others make several messages of one."""
+    if all(part["type"] == "text" for part in parts):
+        return "\n".join(part["text"] for part in parts)
+    return parts
 
 
 def _is_wrapped(arguments: str) -> bool:

@@ -11,7 +11,16 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate import sse
-from fleetgate.dialects.events import EventReader, data_of, failure_of, name_of, object_of
+from fleetgate.dialects.events import (
+    UNSIGNED,
+    EventReader,
+    OfEvents,
+    data_of,
+    failure_of,
+    name_of,
+    object_of,
+)
+from fleetgate.dialects.port import Altered
 from fleetgate.dialects.responses.answer import Ids
 from fleetgate.dialects.responses.request import Memory
 from fleetgate.dialects.responses.stream import Answering
@@ -23,7 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fleetgate.dialects.openai import Look
-    from fleetgate.domain import Usage
+    from fleetgate.dialects.port import Facts
+    from fleetgate.domain import Timings, Usage
     from fleetgate.errors import Refused
 
 _NOWHERE: Final = frozenset({*NOT_STORED, "background", "generate", "moderation"})
@@ -45,11 +55,11 @@ _item: Final = msgspec.json.Decoder(dict[str, Any])
 _encode: Final = msgspec.json.encode
 
 
-class Responses:
+class Responses(OfEvents):
     """`/v1/responses` at an upstream that knows it."""
 
     name: Final = "responses"
-    length: Final = "max_output_tokens"
+    length = "max_output_tokens"
 
     def reopened(self, frame: bytes, request_id: str) -> bytes:
         """A response is opened once, and has one id from its first event to its last: clients insist on it."""
@@ -81,8 +91,8 @@ class Responses:
         beginning = [] if body.get("instructions") is not None else [0]
         return systems in ([], beginning) and all(_is_plain(object_of(one)) for one in items)
 
-    def prepare(self, members: dict[str, msgspec.Raw], *, signed: bool) -> list[str]:
-        if not signed:
+    def prepare(self, members: dict[str, msgspec.Raw], facts: Facts) -> list[Altered]:
+        if not facts.signed:
             return []
         members.setdefault("store", msgspec.Raw(b"false"))
         raw = members.get("input")
@@ -96,10 +106,7 @@ class Responses:
         if len(kept) == len(items):
             return []
         members["input"] = msgspec.Raw(_encode(kept))
-        return [_UNSIGNED]
-
-    def cutter(self) -> sse.Cutter:
-        return sse.Cutter()
+        return [Altered(_UNSIGNED, UNSIGNED)]
 
     def reader(self) -> Reader:
         return Reader()
@@ -107,7 +114,7 @@ class Responses:
     def gathering(self) -> Gathering:
         return Gathering()
 
-    def read_whole(self, body: bytes) -> tuple[Usage, bool]:
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
         try:
             response = msgspec.json.decode(body)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
@@ -121,7 +128,7 @@ class Responses:
         if reason is None:
             raise AttemptFailed(FailureClass.SERVER_ERROR, f"the response is {response.get('status')}")
         said = any(object_of(one).get("type") != "reasoning" for one in response["output"])
-        return read_usage(response.get("usage")), reason == "length" and not said
+        return read_usage(response.get("usage")), None, reason == "length" and not said
 
 
 NATIVE: Final = Responses()

@@ -103,7 +103,7 @@ class Answering:
             return b""
         try:
             chunk = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             said.garbage()  # what it said would be missing, and nobody would know
         if not isinstance(chunk, dict):
             return b""
@@ -306,6 +306,9 @@ class Answering:
                 self._at(call, "response.custom_tool_call_input.delta", delta=rest)
             self._at(call, "response.custom_tool_call_input.done", input=call.given)
         else:
+            if status == "completed" and not call.given.strip():
+                call.arguments = [answer.NO_ARGUMENTS]
+                self._give(call, answer.NO_ARGUMENTS)
             event = "response.function_call_arguments.done"
             self._at(call, event, name=call.called.name, arguments=call.given)
         item = answer.call_item(call.item_id, call.call_id, call.called, call.given, status)

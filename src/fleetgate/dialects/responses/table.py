@@ -54,6 +54,11 @@ TABLE: Final = (
     Row("instructions", _M, "the first system message, with the developer messages right after it"),
     Row("input", _M, "messages, in the same order"),
     Row("input[].role: developer", _M, "`system`: most models know no other word for it"),
+    Row(
+        "input[].role: system, later",
+        _M,
+        "words of the user in `<system-reminder>`: many templates take a system at the beginning only",
+    ),
     Row("input[].content[].input_text", _M, "a text"),
     Row("input[].content[].input_image", _M, "`image_url`, with its `detail`"),
     Row("input[].content[].input_file", _M, "`file`, where its data is in the request"),
@@ -66,10 +71,12 @@ TABLE: Final = (
     Row("input[].output[].input_image", _M, "a user message after the tool's, which may hold only text"),
     Row("input[].additional_tools", _M, "`tools`"),
     Row("input[].tool_search_output", _M, "`tools`: what was found may be called"),
+    Row("input[].reasoning", _M, "`reasoning_content` of the answer, where it is told and not encrypted"),
     *(
         Row(f"input[].{name}", _L, "the conversation reads the same without it")
-        for name in sorted(SPENT_ITEMS)
+        for name in sorted(SPENT_ITEMS - {"reasoning"})
     ),
+    Row("input[].reasoning.encrypted_content", _L, "only who wrote it can read it; so its summary goes, too"),
     Row("input[].item_reference", _R, "the gateway stores no items"),
     Row("input[] of any other type", _R, "it belongs to a tool or a store at OpenAI"),
     Row("input[].content[].file_id, file_url", _R, "the gateway stores and fetches no files"),

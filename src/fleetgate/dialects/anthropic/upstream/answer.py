@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from fleetgate.dialects.anthropic.upstream.table import FINISHES
+from fleetgate.dialects.anthropic.upstream.table import CUT, FINISHES
 from fleetgate.errors import AttemptFailed, FailureClass
 
 if TYPE_CHECKING:
@@ -19,14 +19,17 @@ def completion(message: Mapping[str, Any], created: int) -> dict[str, Any]:
     if message.get("type") != "message" or not isinstance(blocks, list):
         raise AttemptFailed(FailureClass.GARBAGE, "the answer is no message")
     texts, thoughts, calls = [], [], []
-    for block in blocks:
+    cut = message.get("stop_reason") in CUT
+    for at, block in enumerate(blocks):
         kind = block.get("type") if isinstance(block, dict) else None
         if kind == "text":
             texts.append(str(block.get("text") or ""))
         elif kind == "thinking":
             thoughts.append(str(block.get("thinking") or ""))
         elif kind == "tool_use":
-            arguments = msgspec.json.encode(block.get("input") or {}).decode()
+            given = block.get("input") or {}
+            torn = not given and cut and at == len(blocks) - 1  # its arguments had not begun
+            arguments = "" if torn else msgspec.json.encode(given).decode()
             function = {"name": block.get("name"), "arguments": arguments}
             calls.append({"id": block.get("id"), "type": "function", "function": function})
     said: dict[str, Any] = {"role": "assistant", "content": "".join(texts) or None}

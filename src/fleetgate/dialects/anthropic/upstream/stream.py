@@ -12,7 +12,7 @@ import msgspec
 
 from fleetgate import sse
 from fleetgate.dialects.anthropic.upstream.answer import finish, usage_block
-from fleetgate.dialects.anthropic.upstream.table import STATUSES
+from fleetgate.dialects.anthropic.upstream.table import CUT, STATUSES
 
 _END: Final = b"data: [DONE]\n\n"
 _SAYS: Final = {"text_delta": ("text", "content"), "thinking_delta": ("thinking", "reasoning_content")}
@@ -22,7 +22,7 @@ _SAYS: Final = {"text_delta": ("text", "content"), "thinking_delta": ("thinking"
 class Chunks:
     """One stream, event by event."""
 
-    __slots__ = ("_calls", "_created", "_head", "_silent", "_usage")
+    __slots__ = ("_calls", "_closed", "_created", "_head", "_silent", "_usage")
 
     def __init__(self, created: int) -> None:
         """`created`: Unix time, which the events do not say."""
@@ -33,6 +33,8 @@ class Chunks:
         """index of the block → index of the call"""
         self._silent: set[int] = set()
         """blocks of calls whose arguments were not said yet"""
+        self._closed: int | None = None
+        """the one of them that ended last: it has no arguments, unless the answer was cut there"""
 
     def feed(self, frame: bytes) -> list[bytes]:
         """The frames that one event becomes: none for what a chat has no word for, such as a ping."""
@@ -41,7 +43,7 @@ class Chunks:
             return []
         try:
             event = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError):
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
             return [frame]  # garbage is for the relay to judge
         return self._frames(event) if isinstance(event, dict) else []
 
@@ -53,11 +55,12 @@ class Chunks:
             case "message_start":
                 found = self._start(_object(event.get("message")))
             case "content_block_start":
-                found = self._begin(index, _object(event.get("content_block")))
+                found = [*self._without(), *self._begin(index, _object(event.get("content_block")))]
             case "content_block_delta":
                 found = self._delta(index, _object(event.get("delta")))
-            case "content_block_stop":
-                found = self._close(index)
+            case "content_block_stop" if index in self._silent:
+                self._silent.discard(index)
+                self._closed = index
             case "message_delta":
                 found = self._finish(event)
             case "message_stop":
@@ -98,12 +101,10 @@ class Chunks:
             return [self._chunk({name: delta[member]})] if delta.get(member) else []
         return []
 
-    def _close(self, index: int) -> list[bytes]:
+    def _without(self) -> list[bytes]:
         """A call without arguments says so, for callers who parse what they got."""
-        if index not in self._silent:
-            return []
-        self._silent.discard(index)
-        return [self._call(index, {"function": {"arguments": "{}"}})]
+        index, self._closed = self._closed, None
+        return [] if index is None else [self._call(index, {"function": {"arguments": "{}"}})]
 
     def _finish(self, event: dict[str, Any]) -> list[bytes]:
         counted = _object(event.get("usage"))
@@ -112,7 +113,8 @@ class Chunks:
         if delta.get("stop_reason") is None:
             return []
         met = {} if delta.get("stop_sequence") is None else {"stop_reason": delta["stop_sequence"]}
-        frames = [self._chunk({}, finish(delta["stop_reason"]), **met)]
+        frames = [] if delta["stop_reason"] in CUT else self._without()
+        frames.append(self._chunk({}, finish(delta["stop_reason"]), **met))
         usage = usage_block(self._usage)
         if usage is not None:
             frames.append(self._frame([], usage=usage))

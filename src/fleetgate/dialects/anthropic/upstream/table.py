@@ -80,6 +80,9 @@ FINISHES: Final = {
 }
 """`stop_reason` → `finish_reason`; others are an ordinary stop"""
 
+CUT: Final = ("max_tokens", "model_context_window_exceeded")
+"""reasons that end an answer in the middle of whatever it was saying"""
+
 STATUSES: Final = {
     "invalid_request_error": 400,
     "authentication_error": 401,
