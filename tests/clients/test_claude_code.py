@@ -20,11 +20,16 @@ ALONE = {
 }
 
 
+@pytest.fixture(autouse=True)
+def claude():
+    """Skips all of it where it is not installed."""
+    return program("claude")
+
+
 async def ask(at, alone=ALONE):
-    claude = program("claude")
     await at.connect("claude-code")
     at.environment |= alone
-    return await at.run(claude, "-p", QUESTION, "--allowedTools", "Bash")
+    return await at.run(program("claude"), "-p", QUESTION, "--allowedTools", "Bash")
 
 
 async def test_a_tool_is_called_and_its_output_told(tmp_path):

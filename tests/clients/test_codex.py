@@ -18,10 +18,15 @@ ALONE = ("-c", "analytics.enabled=false", "-c", "features.plugins=false")
 FREELY = ("--skip-git-repo-check", "--sandbox", "danger-full-access")
 
 
+@pytest.fixture(autouse=True)
+def codex():
+    """Skips all of it where it is not installed."""
+    return program("codex")
+
+
 async def ask(at, *more):
-    codex = program("codex")
     await at.connect("codex")
-    return await at.run(codex, "exec", *FREELY, *ALONE, *more, QUESTION)
+    return await at.run(program("codex"), "exec", *FREELY, *ALONE, *more, QUESTION)
 
 
 async def test_a_tool_is_called_and_its_output_told(tmp_path):

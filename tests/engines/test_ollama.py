@@ -229,3 +229,18 @@ def test_what_is_loaded_says_how_much_it_takes_and_how_long_it_stays() -> None:
     pinned = {"model": "m", "size": 6_000, "size_vram": 6_000, "expires_at": "2318-03-02T01:00:00+01:00"}
     (one,) = KIND.read(LOADED, reply({"models": [pinned]})).resident or ()
     assert (one.size, one.vram_fraction, one.expires_at) == (6_000, 1.0, "2318-03-02T01:00:00+01:00")
+
+
+@pytest.mark.parametrize(
+    ("version", "spoken"),
+    [
+        (None, {"ollama"}),
+        ("0.0.0-dirty", {"ollama"}),
+        ("0.13.3", {"ollama", "responses"}),
+        ("0.14.0", {"ollama", "responses", "anthropic"}),
+    ],
+)
+def test_its_own_dialect_is_spoken_by_every_version(version: str | None, spoken: set[str]) -> None:
+    found = KIND.also_speaks(version)
+    assert set(found) == spoken
+    assert found["ollama"] == "/api"

@@ -147,3 +147,56 @@ async def test_the_real_one_says_that_its_model_fills_no_gaps(tmp_path: Path) ->
             assert reply.error["class"] == "absent_feature"
             assert "Infill is not supported by this model" in reply.error["message"]
             assert (await gateway.post("/v1/completions", {**asked, "suffix": None})).status == 200
+
+
+CHATTED = {
+    "id": "1",
+    "object": "chat.completion",
+    "created": 1,
+    "model": "codestral-latest",
+    "choices": [{"index": 0, "message": {"content": "return a + b"}, "finish_reason": "stop"}],
+    "usage": {"prompt_tokens": 9, "completion_tokens": 4, "total_tokens": 13},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_mistral_has_a_call_of_its_own(tmp_path: Path, stream: bool) -> None:  # noqa: FBT001
+    pieces = [
+        {"choices": [{"index": 0, "delta": {"content": "return "}, "finish_reason": None}]},
+        {
+            "choices": [{"index": 0, "delta": {"content": "a + b"}, "finish_reason": "stop"}],
+            "usage": CHATTED["usage"],
+        },
+        "[DONE]",
+    ]
+    script = stream_sse(pieces) if stream else respond_json(200, CHATTED)
+    async with openai_engine(script) as engine:
+        models = [
+            {"name": one, "price": {"request": "0 USD"}}
+            for one in ("codestral-latest", "mistral-large-latest")
+        ]
+        shop = {
+            "kind": "mistral",
+            "url": f"http://127.0.0.1:{engine.port}/v1",
+            "key": "${KEY}",
+            "models": models,
+        }
+        async with running_gateway(settings(providers={"mistral": shop}), tmp_path) as gateway:
+            asked = {**ASKED, "model": "codestral-latest", "stream": stream}
+            reply = await gateway.post("/v1/completions", asked)
+            said = (
+                "".join(
+                    one["choices"][0]["text"] for one in reply.events if one != "[DONE]" and one["choices"]
+                )
+                if stream
+                else reply.json()["choices"][0]["text"]
+            )
+            assert said == "return a + b"
+            sent = engine.requests[0]
+            assert sent.path == "/v1/fim/completions"
+            assert sent.json()["suffix"] == ASKED["suffix"]
+            assert (await gateway.entry()).usage.output_tokens == 4
+            reply = await gateway.post("/v1/completions", {**ASKED, "model": "mistral-large-latest"})
+            assert reply.status == 400
+            assert "completes no texts" in reply.json()["error"]["message"]
+            assert len(engine.requests) == 1

@@ -25,6 +25,7 @@ from tests.support.ollama import (
     native_lines,
     stream_lines,
 )
+from tests.support.simulated import overheard, simulated
 from tests.support.upstreams import chunk, close, reset, respond_json, send, stall, stream_sse
 
 pytestmark = pytest.mark.anyio
@@ -371,3 +372,29 @@ async def test_what_has_no_translation_goes_only_where_it_passes(tmp_path):
             reply = await gateway.post("/api/generate", {"model": "only", **body})
             assert reply.status == 400
             assert other.requests == []
+
+
+async def test_simulated_engines_speak_it(tmp_path):
+    async with simulated("ollama", "demo-8b", warm=("demo-8b",)) as engine:
+        port, heard = engine.door.port, overheard(engine)
+        async with (
+            running_gateway(house(port, {"keep_alive": "1h"}), tmp_path) as gateway,
+            client(gateway) as api,
+        ):
+            await ready(gateway, "pc/ollama/demo-8b")
+            whole = await api.chat("demo-8b", messages=HI)
+            assert whole.message.content.startswith("Simulated answer from box/ollama (demo-8b)")
+            pieces = [one async for one in await api.chat("demo-8b", messages=HI, stream=True)]
+            assert "".join(one.message.content for one in pieces) == whole.message.content
+            (call,) = (await api.chat("demo-8b", messages=HI, tools=[TOOL])).message.tool_calls
+            assert call.function.name == "weather"
+            parts = [one async for one in await api.generate("demo-8b", prompt="hi", stream=True)]
+            assert (parts[-1].done, parts[-1].eval_count) == (True, len(parts) - 1)
+            asked = [one.path for one in heard if one.method == "POST"]
+            assert asked == ["/api/chat"] * 3 + ["/api/generate"]
+            (copy,) = engine.memory.resident()
+            assert copy.keep == 3600.0
+            engine.set_fault("cut")
+            with pytest.raises(ollama.ResponseError):
+                [one async for one in await api.chat("demo-8b", messages=HI, stream=True)]
+            assert (await gateway.entry(5)).outcome in ("stream_broken", "cut_short")

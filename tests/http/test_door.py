@@ -278,7 +278,7 @@ def test_the_conversation_is_named_by_the_first_header_that_does(headers, name):
 
 def test_further_headers_stand_behind_the_explicit_one_and_once():
     assert CONVERSATIONS[:3] == (b"x-fleetgate-conversation", b"x-thread", b"x-session-id")
-    assert len(CONVERSATIONS) == 5
+    assert len(CONVERSATIONS) == 7
 
 
 def test_what_else_a_head_may_ask():

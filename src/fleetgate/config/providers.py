@@ -95,8 +95,10 @@ PROVIDERS: Final[Mapping[str, Known]] = MappingProxyType(
         "mistral": Known(
             "https://api.mistral.ai/v1",
             "MISTRAL_API_KEY",
-            serves=CHATS | {_C.EMBED, _C.TRANSCRIBE, _C.MODERATE},
+            serves=CHATS | {_C.COMPLETE, _C.EMBED, _C.TRANSCRIBE, _C.MODERATE},
+            paths={_C.COMPLETE: "/v1/fim/completions"},
             usage="last piece, always",
+            note="completions, with `suffix` or without, are to be had of Codestral alone",
         ),
         "groq": Known(
             _GROQ,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from fleetgate import sse
-from fleetgate.dialects import openai
+from fleetgate.dialects import fim, openai
 from fleetgate.dialects.anthropic.upstream.answer import completion
 from fleetgate.dialects.anthropic.upstream.request import outbound
 from fleetgate.dialects.anthropic.upstream.stream import Chunks
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from fleetgate.upstream.port import Target
 
 ANTHROPIC: Final = "anthropic"
+MISTRAL: Final = "mistral"
 _NO_CHATS: Final = frozenset(Capability) - {
     *(Capability.CHAT, Capability.VISION, Capability.TOOLS, Capability.REASONING, Capability.SCHEMA)
 }
@@ -62,6 +63,8 @@ def lane_to(ask: Ask, wall: Callable[[], float]) -> Lane | None:
     if engine.kind.speaks == "openai":
         if _has_gap(ask):
             return Infill(ask, int(wall()))
+        if ask.capability is Capability.COMPLETE and engine.kind.name == MISTRAL:
+            return Filling(ask.deployment.model.id)
         if ask.capability is Capability.RERANK and engine.kind.name == COHERE:
             return Reranking()
         odd = ODDITIES.get(engine.kind.name) if ask.capability not in _NO_CHATS else None
@@ -148,6 +151,43 @@ class Infill:
 
     def frames(self) -> Cutter:
         return _Events(infill.Chunks(self._stamp))
+
+    def reader(self, choices: int) -> Reader:
+        return openai.Stream(strip_usage=True, choices=choices)
+
+    def gathering(self) -> Gathering:
+        return Assembly(chat=False)
+
+
+class Filling:
+    """Mistral's call for completions, which only its models for source code know."""
+
+    __slots__ = ("_model", "headers", "path", "target")
+
+    native = False
+    stream_type = sse.EVENTS
+
+    def __init__(self, model: str) -> None:
+        self.path: str | None = None
+        self.target: Target | None = None
+        self.headers: tuple[tuple[str, str], ...] = ()
+        self._model = model
+
+    def request(self, body: bytes) -> Sent:
+        if "codestral" not in self._model:
+            text = f"`{self._model}` completes no texts: Mistral's models for source code alone do"
+            raise AttemptFailed(FailureClass.ABSENT_FEATURE, text, status=400)
+        found, left_out = fim.request(body)
+        return Sent(found, tuple(Change(name, Deed.DROP, _WHY) for name in left_out))
+
+    def whole(self, body: bytes) -> bytes:
+        return fim.whole(body)
+
+    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
+        return *openai.read_whole(body), False
+
+    def frames(self) -> Cutter:
+        return _Events(fim.Pieces())
 
     def reader(self, choices: int) -> Reader:
         return openai.Stream(strip_usage=True, choices=choices)
@@ -247,7 +287,7 @@ class _Events:
 
     __slots__ = ("_chunks", "_cutter")
 
-    def __init__(self, chunks: Chunks | infill.Chunks) -> None:
+    def __init__(self, chunks: Chunks | infill.Chunks | fim.Pieces) -> None:
         self._cutter = sse.Cutter()
         self._chunks = chunks
 

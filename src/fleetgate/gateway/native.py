@@ -93,6 +93,7 @@ class Original:
         if self._file is not None:
             self._file.close()
 
+
 def facts_of(deployment: Deployment, *, signed: bool) -> Facts:
     """What a dialect has to know of who is asked. How a model was loaded is told by the engine alone: where
     the file says what fits, nobody knows."""

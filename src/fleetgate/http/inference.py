@@ -54,7 +54,6 @@ def rows() -> Iterator[Row]:
             gives=answers.ModelEntry,
         )
 
-
     doc = "The same as Cohere's clients ask for it."
     yield Row("POST", "/v2/rerank", Access.CALLER, infer, doc, Capability.RERANK, Rerank(), store=STORE_DOWN)
 

@@ -29,6 +29,8 @@ MODES: Final[Mapping[str, str]] = MappingProxyType(
         "embedding": "embed",
         "image_generation": "image",
         "audio_transcription": "transcribe",
+        "image_edit": "edit",
+        "moderation": "moderate",
         "audio_speech": "speak",
         "rerank": "rerank",
     }

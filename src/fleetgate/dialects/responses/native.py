@@ -62,7 +62,7 @@ class Responses(OfEvents):
     length = "max_output_tokens"
 
     def reopened(self, frame: bytes, request_id: str) -> bytes:
-        """A response is opened once, and has one id from its first event to its last: clients insist on it."""
+        """A response is opened once, and has one id from its first event to its last: clients insist."""
         name = name_of(frame)
         if name in _OPENINGS:
             return b""

@@ -4,7 +4,7 @@ import json
 from contextlib import suppress
 
 import msgspec
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.dialects.anthropic.reading import fold
 
@@ -17,6 +17,7 @@ from fleetgate.dialects.anthropic.upstream.stream import Chunks
 from fleetgate.errors import Refused
 from fleetgate.sse import Cutter
 
+QUIET = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 text = st.text(min_size=1, max_size=20)
 ids = st.text("abcXYZ09_-", min_size=1, max_size=9)
 inputs = st.dictionaries(text, text | st.integers(-9, 9) | st.lists(text, max_size=2), max_size=3)
@@ -70,6 +71,7 @@ def requests(draw):
     return body
 
 
+@QUIET
 @given(requests())
 def test_a_request_there_and_back_is_the_same(body):
     translated = DIALECT.request(body)
@@ -110,6 +112,7 @@ def messages(draw):
 MEMORY = Memory("claude-x", ("END",))
 
 
+@QUIET
 @given(messages())
 def test_an_answer_there_and_back_is_the_same(message):
     assert DIALECT.answer(completion(message, 7), MEMORY, "req0") == message
@@ -145,6 +148,7 @@ def events(draw, message):
     return b"".join([*found, event("message_delta", delta=ending, usage=usage), event("message_stop")])
 
 
+@QUIET
 @given(st.data())
 def test_a_stream_there_and_back_builds_the_same_message(data):
     message = data.draw(messages())
@@ -157,6 +161,7 @@ def test_a_stream_there_and_back_builds_the_same_message(data):
     assert fold(out) == message
 
 
+@QUIET
 @given(st.data(), st.integers(1, 40))
 def test_a_stream_may_be_cut_anywhere(data, size):
     raw = data.draw(events(data.draw(messages())))
@@ -181,6 +186,7 @@ kinds = st.sampled_from(KINDS.split())
 bodies = st.dictionaries(st.text(max_size=5), json_values) | json_values
 
 
+@QUIET
 @given(st.lists(st.tuples(kinds, bodies)))
 def test_any_event_is_read(found):
     chunks = Chunks(7)
@@ -204,6 +210,7 @@ anything = st.recursive(
 )
 
 
+@QUIET
 @given(st.dictionaries(members, anything, max_size=7))
 def test_any_chat_is_carried_or_refused(chat):
     with suppress(Refused):
