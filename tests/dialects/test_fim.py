@@ -27,7 +27,7 @@ def test_what_the_call_knows_is_sent():
 
 
 def test_what_it_does_not_know_is_left_out_and_named():
-    body, left_out = sent(presence_penalty=1, best_of=3, user="me", stream_options={}, echo=False, n=1)
+    body, left_out = sent(presence_penalty=0.5, best_of=3, user="me", stream_options={}, echo=False, n=1)
     assert body == ASKED
     assert left_out == ("presence_penalty", "best_of")
 

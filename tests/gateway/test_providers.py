@@ -159,7 +159,8 @@ async def test_paths_of_its_own(tmp_path, name):
                 "/v1/completions" if completes else "/v1/rerank", {"model": "p/m", **body}
             )
             assert reply.status == 200
-            assert engine.requests[0].path == path[1:]
+            at_the_host = path.startswith("//")
+            assert engine.requests[0].path == (path[1:] if at_the_host else path)
 
 
 async def test_an_error_inside_an_answer_is_understood_like_one_before_it(tmp_path):

@@ -392,9 +392,9 @@ class Role(Block):
     deadline: Duration | None = Field(default=None, gt=0, description="Longest total time of an answer.")
     resume: Literal["exact", "text"] | None = Field(
         default=None,
-        description="What becomes of a streamed answer that breaks off: `exact`: another llama.cpp server with "
-        "the same weights goes on from the ids of the tokens; `text`: another deployment goes on from the "
-        "text. Default: an error event.",
+        description="What becomes of a streamed answer that breaks off: `exact`: another llama.cpp server "
+        "with the same weights goes on from the ids of the tokens; `text`: another deployment goes on from "
+        "the text. Default: an error event.",
     )
 
 

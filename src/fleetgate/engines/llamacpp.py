@@ -75,8 +75,8 @@ class LlamaCpp(Plain):
     continues = "assistant"
     serves = _SERVED
     infill: str | None = INFILL
-    # Messages came in November 2025, and the builds after it mended much. Its stream of responses is not used:
-    # the official client cannot read it (no `content_index` in its deltas, tried with build 11549).
+    # Messages came in November 2025, and the builds after it mended much. Its stream of responses is not
+    # used: the official client cannot read it (no `content_index` in its deltas, tried with build 11549).
     since: Mapping[str, tuple[int, ...]] = MappingProxyType({"anthropic": (7_800,)})
 
     def load(

@@ -7,6 +7,7 @@ anything else looks at it, so that everything between knows one form only.
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Final
 
 import msgspec
@@ -42,6 +43,8 @@ if TYPE_CHECKING:
 
 ANTHROPIC: Final = "anthropic"
 MISTRAL: Final = "mistral"
+_CHATS_ONLY: Final = re.compile(r"(?:open-)?(?:mistral|ministral|magistral|pixtral|voxtral)")
+"""begins the names of models of Mistral that complete no texts"""
 _NO_CHATS: Final = frozenset(Capability) - {
     *(Capability.CHAT, Capability.VISION, Capability.TOOLS, Capability.REASONING, Capability.SCHEMA)
 }
@@ -174,7 +177,7 @@ class Filling:
         self._model = model
 
     def request(self, body: bytes) -> Sent:
-        if "codestral" not in self._model:
+        if _CHATS_ONLY.match(self._model):
             text = f"`{self._model}` completes no texts: Mistral's models for source code alone do"
             raise AttemptFailed(FailureClass.ABSENT_FEATURE, text, status=400)
         found, left_out = fim.request(body)
