@@ -221,9 +221,7 @@ def _route(row: RouteRow, *, short: bool) -> tuple[str, ...]:
 def dialects() -> str:
     """What becomes of the members of requests in Ollama's API and in the Responses API."""
     head = ["| member | | |", "| --- | --- | --- |"]
-    ollama = [
-        _row(f"`{row.member}`", row.fate.value, f"{row.how} ({', '.join(row.where)})") for row in FATES
-    ]
+    ollama = [_row(f"`{row.member}`", row.fate.value, f"{row.how} ({', '.join(row.where)})") for row in FATES]
     responses = [_row(f"`{row.member}`", row.fate.value, row.how) for row in RESPONSES]
     return "\n".join([
         "# Members of requests in other dialects", NOTE,

@@ -244,7 +244,7 @@ async def test_a_whole_answer_is_read_on_too_and_a_failure_is_not_followed_by_an
 
 
 async def test_nobody_is_read_for_longer_than_a_minute(tmp_path, monkeypatch):
-    monkeypatch.setattr("fleetgate.gateway.exchange.READ_ON", 0.0)
+    monkeypatch.setattr("fleetgate.gateway.absence.READ_ON", 0.0)
     begun = send(
         head(200, [("content-type", "text/event-stream")]) + b"data: " + _json(content_frame("x")) + b"\n\n"
     )

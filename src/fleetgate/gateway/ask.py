@@ -60,9 +60,7 @@ class Lane(Protocol):
 class Ways(Protocol):
     """Ways to ask so that somebody else could go on with the answer."""
 
-    async def way(
-        self, ask: Ask, raw: bytes, transport: Transport, wall: Callable[[], float]
-    ) -> Lane | None:
+    async def way(self, ask: Ask, raw: bytes, transport: Transport, wall: Callable[[], float]) -> Lane | None:
         """how this attempt is made; None: in the usual way. `raw`: the request as this deployment would get
         it. Raises AttemptFailed"""
         ...

@@ -56,11 +56,7 @@ def _candidate(gateway: Gateway, route: Route, principal: Principal) -> Deployme
     for step in route.steps:
         found = sort(step, task, now, objection=objection)
         for one in (*found.ready, *found.waiting):
-            if (
-                one.engine.kind.counts_messages
-                and NATIVE.name in one.ways
-                and one.resident is not False
-            ):
+            if one.engine.kind.counts_messages and NATIVE.name in one.ways and one.resident is not False:
                 return one
     return None
 

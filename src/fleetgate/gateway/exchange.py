@@ -18,15 +18,15 @@ from typing import TYPE_CHECKING, Final
 
 from fleetgate import sse
 from fleetgate.dialects import openai
-from fleetgate.dialects.left_out import header as as_header
 from fleetgate.domain import IN_TOKENS, PASSING, PICTURES, Capability, Entry, Principal, Usage
-from fleetgate.engines.rules import Deed
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
 from fleetgate.gateway import body as bodies
 from fleetgate.gateway import media, relay, through, verdicts
 from fleetgate.gateway import upload as uploads
+from fleetgate.gateway.absence import Absence
 from fleetgate.gateway.attempt import Flow, Whole
 from fleetgate.gateway.downstream import Downstream
+from fleetgate.gateway.errand import Errand
 from fleetgate.gateway.prepare import Preparation
 from fleetgate.gateway.purse import NOTHING_OWED, Objection, Owed, Purse, either, refusal
 from fleetgate.gateway.recall import Question, Recall, recall
@@ -36,8 +36,8 @@ from fleetgate.gateway.speech import Plain, Speech, Translating, Untouched, spok
 from fleetgate.gateway.stall import Stall
 from fleetgate.gateway.tasks import task_of
 from fleetgate.gateway.through import Through
-from fleetgate.gateway.walk import Errand, Walk
-from fleetgate.routing.plan import plan_in_short
+from fleetgate.gateway.told import About, headers_of
+from fleetgate.gateway.walk import Walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,17 +52,7 @@ if TYPE_CHECKING:
     from fleetgate.routing.plan import Route
 
 WHITE_SPACE: Final = b" "
-PLAN: Final = b"x-fleetgate-plan"
-"""header with what was predicted of the deployment that answers, and by which policy it was chosen"""
-LEFT_OUT: Final = b"x-fleetgate-left-out"
-"""header that names what had no place in the translated request, or was not taken by who answers"""
 NO_USAGE: Final = Usage()
-READ_ON: Final = 60.0
-"""Seconds that a paid answer is read for nobody, where that is configured, …"""
-READ_ON_AT_ONCE: Final = 64
-"""… and so many at the same time."""
-_OF_THE_CALLER: Final = frozenset({FailureClass.CALLER_GONE, FailureClass.DEADLINE})
-"""reasons to stop that are the caller's own: whoever waits for the same answer has none"""
 
 
 class Exchange:
@@ -103,16 +93,12 @@ class Exchange:
         self._stopped: FailureClass | None = None
         self._recall: Recall | None = None
         self._purse = Purse(gateway.budgets, gateway.store, request_id, self._known)
-        self._left: FailureClass | None = None
-        """why its caller is gone while it goes on for others"""
-        self._telling: asyncio.Task[None] | None = None
+        self._absence = Absence(gateway, self.stop)
         self._settled = self._over = False
         self._deadline: asyncio.TimerHandle | None = None
         self._stall: Stall | None = None
         self._resume: Resume | None = None
         """set where somebody else may go on with an answer that breaks off"""
-        self._reading_on: asyncio.TimerHandle | None = None
-        """set while a paid answer is read for nobody"""
 
     async def run(self) -> None:
         """Everything between the head of the request and the last byte of the answer."""
@@ -147,9 +133,11 @@ class Exchange:
     def stop(self, why: FailureClass) -> None:
         """End the exchange from outside, once."""
         if self._stopped is None and not self._over and self._task is not None:
-            if self._recall is not None and self._leave(why):
+            absence, gone = self._absence, why is FailureClass.CALLER_GONE
+            if self._recall is not None and absence.leaves(why, self._recall, self._tell_late):
                 return
-            if why is FailureClass.CALLER_GONE and self._reads_on():
+            if gone and absence.is_read_on(self._walk, self._purse, self._down):
+                self._outcome, self._note = why.value, absence.note
                 return
             self._stopped = why
             self._task.cancel()
@@ -364,37 +352,8 @@ class Exchange:
     # -- headers ---------------------------------------------------------------------------------------
 
     def _headers(self) -> Headers:
-        """True for answers that begin before the first keep-alive; `pending` after it."""
-        deployment = attempts = b"pending"
-        plan: Headers = []
-        left_out = [*self._speech.left_out]
-        walk = self._walk
-        if walk is not None and walk.first_content is not None and walk.deployment is not None:
-            attempts = b"%d" % walk.dispatched
-            deployment = walk.deployment.id.encode("ascii", "replace")
-            if walk.lease is not None and walk.step is not None:
-                plan = [(PLAN, plan_in_short(walk.step, walk.lease.forecast) + self._lane())]
-            plan += verdicts.warning(walk.deployment, self._gateway.wall())
-            left_out += [one.member for one in walk.changes if one.deed is not Deed.RENAME]
-        if left_out:
-            plan.append((LEFT_OUT, as_header(left_out)))
-        recalled = self._recall
-        if recalled is not None and recalled.found is not None:
-            attempts, deployment = b"0", recalled.found.deployment.encode("ascii", "replace")
-        headers = [
-            *self._gateway.answer_headers(self._request_id),
-            (b"x-fleetgate-deployment", deployment),
-            (b"x-fleetgate-attempts", attempts),
-            *self._purse.headers(),
-            *plan,
-        ]
-        return headers if recalled is None else [*headers, *recalled.headers()]
-
-    def _lane(self) -> bytes:
-        """Which way the words took, where that is no matter of course."""
-        if self._body is None or self._body.original is None:
-            return b""
-        return b", lane=passed" if isinstance(self._speech, Untouched) else b", lane=translated"
+        about = About(self._request_id, self._speech, self._body, self._walk, self._recall, self._purse)
+        return headers_of(self._gateway, about)
 
     def _stream_headers(self) -> Headers:
         return [*self._speech.stream_headers(), *self._headers()]
@@ -448,51 +407,20 @@ class Exchange:
     def _caller_left(self) -> None:
         self.stop(FailureClass.CALLER_GONE)
 
-    def _leave(self, why: FailureClass) -> bool:
-        """Let the caller go, and go on for those who wait for the same answer; False: nobody does."""
-        recalled = self._recall
-        if why not in _OF_THE_CALLER or recalled is None or not recalled.wanted(self._deserted):
+    async def _caller_has_left(self) -> bool:
+        """Whether the rest was only for others; then what the caller got is what counts for the record."""
+        absence = self._absence
+        if absence.why is None:
             return False
-        if self._left is None:
-            self._left = why
-            if why is FailureClass.DEADLINE:
-                self._telling = self._gateway.spawn(self._tell_late())
+        self._outcome = absence.why.value
+        self._note = self._note or absence.note
+        await absence.told()
         return True
-
-    def _reads_on(self) -> bool:
-        """Whether a paid answer is read to its end though its caller has left: once, and for a while."""
-        gateway, walk = self._gateway, self._walk
-        if self._left is not None or walk is None or not self._purse.pays or not self._down.ended:
-            return False  # `ended`: one who only takes nothing would be waited for, not read on
-        if gateway.settings.ledger.on_disconnect != "read_on" or gateway.reading_on >= READ_ON_AT_ONCE:
-            return False
-        walk.last = True  # should it fail, nobody waits for another one
-        self._left = FailureClass.CALLER_GONE
-        self._outcome = self._left.value
-        self._note = "its caller had left; it was read to its end for its cost"
-        gateway.reading_on += 1
-        self._reading_on = gateway.loop.call_later(READ_ON, self.stop, self._left)
-        return True
-
-    def _deserted(self) -> None:
-        """The last of those who waited has left too."""
-        if self._left is not None:
-            self.stop(self._left)
 
     async def _tell_late(self) -> None:
         form = self._speech.error_form(verdicts.deadline())
         headers = [*form.headers, *self._gateway.answer_headers(self._request_id)]
         await self._down.whole(form.status, headers, form.body)
-
-    async def _caller_has_left(self) -> bool:
-        """Whether the rest was only for others; then what the caller got is what counts for the record."""
-        if self._left is None:
-            return False
-        self._outcome = self._left.value
-        self._note = self._note or "its caller had left; it went on for equal requests"
-        if self._telling is not None:
-            await self._telling
-        return True
 
     def _late(self, writing: bool) -> None:  # noqa: FBT001
         """Silence inside the answer: the upstream's fault, but not when the caller reads nothing."""
@@ -518,9 +446,7 @@ class Exchange:
         self._down.quiet()
         if self._deadline is not None:
             self._deadline.cancel()
-        if self._reading_on is not None:
-            self._reading_on.cancel()
-            self._gateway.reading_on -= 1
+        self._absence.over()
         body = self._body
         if body is not None:
             body.close()
@@ -534,7 +460,8 @@ class Exchange:
     def _let_go(self) -> None:
         """Open the rings of references, so that nothing is left to the garbage collector."""
         self._walk = self._preparation = self._stall = self._task = None
-        self._recall = self._telling = self._reading_on = None
+        self._recall = None
+        self._absence.let_go()
         self._purse.let_go()
         self._down.let_go()
 

@@ -11,18 +11,17 @@ import asyncio
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from fleetgate import retry
 from fleetgate.budgets.denied import Denied
-from fleetgate.domain import IN_TOKENS, Attempt, Capability, Usage
+from fleetgate.domain import IN_TOKENS, Capability
 from fleetgate.errors import COUNTED, TABLE, AttemptFailed, FailureClass, Verdict
-from fleetgate.estimate import estimate_answer
 from fleetgate.fleet.rooms import Wish
 from fleetgate.fleet.seats import Drained, Elsewhere, NoCandidate, RoomFull, WaitOver
 from fleetgate.forecast.first_content import WARM_FLOOR
-from fleetgate.forecast.task import Answered
 from fleetgate.gateway import verdicts
+from fleetgate.gateway.aftermath import LEFT_AT_WORK, Tried, settled, tell
 from fleetgate.gateway.ask import Ask
 from fleetgate.gateway.attempt import Flow, Whole, assemble, attempt
 from fleetgate.gateway.purse import refusal
@@ -33,35 +32,16 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from fleetgate.budgets.holds import Hold
+    from fleetgate.domain import Attempt
     from fleetgate.engines.terms import Change
     from fleetgate.fleet.lease import Lease
     from fleetgate.fleet.wants import Ticket
-    from fleetgate.forecast.task import Task
-    from fleetgate.gateway.body import Body
+    from fleetgate.gateway.errand import Errand
     from fleetgate.gateway.gateway import Gateway, Stoppable
-    from fleetgate.gateway.purse import Purse
     from fleetgate.gateway.resume import Resume
     from fleetgate.gateway.through import Through
     from fleetgate.live import Account, Deployment
     from fleetgate.routing.accounts import Pair
-    from fleetgate.routing.availability import Reason
-
-
-@dataclass(slots=True)
-class Errand:
-    """What is to be brought, and for whom."""
-
-    task: Task
-    body: Body
-    headers: tuple[tuple[str, str], ...]
-    began: float
-    """clock at the begin of the exchange"""
-    purse: Purse
-    """its money and limits"""
-    objection: Callable[[Deployment], Reason | None] | None = None
-    """what the caller's key has against a candidate"""
-    resume: Resume | None = None
-    """set where somebody else may go on with an answer that breaks off"""
 
 
 @dataclass(slots=True)
@@ -88,22 +68,6 @@ class StepState:
     """the last limit that stood against a candidate"""
     booting: bool = False
     """left because its machine is being switched on, and others may answer meanwhile"""
-
-
-@dataclass(frozen=True, slots=True)
-class Tried:
-    """How an attempt went."""
-
-    began: float
-    outcome: str
-    failure: AttemptFailed | None
-    first: float | None
-    """seconds to its first content"""
-    got: Whole | Flow | Through | None
-
-
-_LEFT_AT_WORK: Final = frozenset({"cancelled", FailureClass.FIRST_TOKEN_TIMEOUT.value})
-"""Outcomes after which an engine may go on computing for nobody."""
 
 
 class Walk:
@@ -427,56 +391,11 @@ class Walk:
             failure = failure or self._stalled
             outcome = failure.failure.value if failure is not None else outcome
             tried = Tried(began, outcome, failure, first, got)
-            self._tell(lease, failure, tried)
-            self._record(lease, state, hold, tried)
-            lease.release(orphaned=outcome in _LEFT_AT_WORK)
-
-    def _record(self, lease: Lease, state: StepState, hold: Hold, tried: Tried) -> None:
-        """Settle the attempt and keep its line."""
-        gateway, deployment, account = self._gateway, lease.deployment, lease.account
-        failure, got = tried.failure, tried.got
-        if failure is None and tried.outcome != "ok":
-            failure = AttemptFailed(FailureClass.CALLER_GONE)
-        usage = self._usage(got)
-        seen = got.reader.frames if isinstance(got, Flow) else 0
-        if isinstance(got, Whole) and usage.output_tokens is None:
-            seen = estimate_answer(got.body)
-        if self._asked is not None and self._asked.changes:
-            gateway.fleet.applied(deployment, self._asked.changes)
-        charge = self._errand.purse.ended(hold, failure, usage, begun=got is not None, seen=seen)
-        now = gateway.clock()
-        took = now - tried.began
-        energy, energy_cost = gateway.draw.of(deployment, took, gateway.wall() - took)
-        told = tried.failure
-        self.attempts.append(
-            Attempt(
-                deployment.id,
-                tried.outcome,
-                tried.began - self._errand.began,
-                now - self._errand.began,
-                state.index,
-                told is None or TABLE[told.failure].dispatched,
-                told.status if told else None,
-                tried.first,
-                told.text if told else "",
-                number=hold.number,
-                account=account.id if account.headers or not deployment.engine.node.local else None,
-                usage=charge.usage,
-                cost=charge.cost,
-                estimated=charge.estimated,
-                price=charge.price,
-                energy=energy,
-                energy_cost=energy_cost,
-                predicted=lease.forecast.total,
-            )
-        )
-
-    def _usage(self, got: Whole | Flow | Through | None) -> Usage:
-        """What one attempt used. The frames of a second part tell the usage of both."""
-        if isinstance(got, Flow):
-            own = self._resume.usage if self._resume is not None else None
-            return own or got.reader.usage
-        return got.usage if got is not None else Usage()
+            tell(gateway, self._errand, lease, tried)
+            if self._asked is not None and self._asked.changes:
+                gateway.fleet.applied(lease.deployment, self._asked.changes)
+            self.attempts.append(settled(gateway, self._errand, lease, hold, tried, step=state.index))
+            lease.release(orphaned=outcome in LEFT_AT_WORK)
 
     async def _attempt(self, lease: Lease, state: StepState, cap: int | None) -> Whole | Flow | Through:
         gateway = self._gateway
@@ -489,41 +408,6 @@ class Walk:
             between = gateway.settings.gateway.between_tokens
             return await assemble(got, chat=self._errand.task.capability is Capability.CHAT, between=between)
         return got
-
-    def _tell(self, lease: Lease, failure: AttemptFailed | None, tried: Tried) -> None:
-        """Tell the fleet. A slow first content of a model not in memory is a load, nobody's fault."""
-        fleet, deployment = self._gateway.fleet, lease.deployment
-        if failure is None and tried.outcome == "ok":
-            self._teach(lease, tried)
-            return
-        if failure is None or (
-            failure.failure is FailureClass.FIRST_TOKEN_TIMEOUT and deployment.resident is False
-        ):
-            fleet.untold(deployment)
-        else:
-            fleet.failed(deployment, failure, lease.account)
-        if tried.first is None and tried.outcome in _LEFT_AT_WORK:
-            fleet.left(deployment)
-
-    def _teach(self, lease: Lease, tried: Tried) -> None:
-        """What a good answer taught about its deployment."""
-        got = tried.got
-        assert got is not None
-        usage = self._usage(got)
-        self._gateway.fleet.succeeded(
-            lease.deployment,
-            self._errand.task,
-            Answered(
-                usage,
-                tried.first if self._errand.body.wanted.stream else None,
-                self._gateway.clock() - tried.began,
-                lease.busy,
-                lease.cold,
-                got.timings,
-                lease.forecast.hit,
-            ),
-            self._errand.body.size,
-        )
 
     def _ask(self, lease: Lease, state: StepState) -> Ask:
         """How this candidate is asked: streamed or not, and how long it may take."""
