@@ -23,6 +23,7 @@ from fleetgate.keys import form
 from fleetgate.keys.owner import Issued, Keys, digest
 from fleetgate.keys.ring import Ring, known_of
 from fleetgate.store.access import KeyRow
+from fleetgate.upstream.media import Media
 
 if TYPE_CHECKING:
     from fleetgate.store.database import Store
@@ -226,6 +227,7 @@ def make_gateway(
         scrub=str,
         budgets=make_budgets(limits, around.store),
         store=cast("Store", around.store),
+        media=Media(),
     )
 
 

@@ -230,7 +230,7 @@ class App:
         hurried = limits.lame_duck > 0 and await _passed(self._hurry, limits.lame_duck)
         gateway.refusing = True
         self.fleet.seats.drain()
-        listener.should_exit = True
+        listener.leave()
         gateway.idle = asyncio.Event()
         if not gateway.active:
             gateway.idle.set()

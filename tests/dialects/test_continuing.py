@@ -131,3 +131,20 @@ def test_the_end_mark_and_comments_go_through():
     following = Following(heard("a"))
     for frame in (b"data: [DONE]\n\n", b": ping\n\n"):
         assert following.turn(frame) == frame
+
+
+def test_the_usage_of_the_second_part_alone_is_kept():
+    heard = Heard(chat=True)
+    heard.add(sse.frame(b'{"choices":[{"delta":{"content":"x"}}]}'))
+    following = Following(heard)
+    following.turn(sse.frame(b'{"choices":[],"usage":{"prompt_tokens":9,"completion_tokens":3}}'))
+    assert following.usage == Usage(9, 3)
+
+
+@pytest.mark.parametrize("choice", ['"x"', "null", '{"delta":[1]}', '{"delta":{"content":7}}'])
+def test_what_is_no_answer_is_not_continued(choice):
+    frame = sse.frame(b'{"choices":[%b]}' % choice.encode())
+    heard = Heard(chat=True)
+    heard.add(frame)
+    assert not heard.characters
+    Following(heard).turn(frame)

@@ -19,16 +19,22 @@ from tests.dialects.pairs import CASES, PAIRS, Caller, read, streamed
 from tests.dialects.test_pairs import BOUNDARY, events, finish_at, looks_whole, raw
 
 from fleetgate import sse
-from fleetgate.dialects import openai
+from fleetgate.dialects import fim, openai
 from fleetgate.dialects.anthropic.dialect import DIALECT as ANTHROPIC
 from fleetgate.dialects.anthropic.upstream.stream import Chunks
 from fleetgate.dialects.assemble import Assembly
+from fleetgate.dialects.continuing import Following, Heard
 from fleetgate.dialects.llamacpp import infill
+from fleetgate.dialects.llamacpp import stream as by_ids
+from fleetgate.dialects.llamacpp.trail import Trail
+from fleetgate.dialects.mend import ODDITIES, Mender
 from fleetgate.dialects.ollama.asked import Operation
 from fleetgate.dialects.ollama.dialect import Ollama
 from fleetgate.dialects.responses import DIALECT as RESPONSES
 from fleetgate.dialects.responses import IN_CHAT
+from fleetgate.domain import Usage
 from fleetgate.errors import AttemptFailed
+from fleetgate.gateway.through import Events
 
 GOLDEN = Path(__file__).parent / "golden"
 BUSY = [HealthCheck.too_slow]
@@ -73,6 +79,40 @@ class Reads:
         self._gathering.body()
 
 
+class Continues:
+    """The first part of an answer and the second: what they said and how they go on."""
+
+    def __init__(self) -> None:
+        self._heard = Heard(chat=True)
+        self._following = Following(self._heard)
+
+    def feed(self, frame: bytes) -> None:
+        self._heard.add(frame)
+        self._following.turn(frame)
+
+    def end(self) -> None:
+        Following(self._heard).turn(b'data: {"choices":[{"delta":{"content":"  x"}}]}')
+
+
+class ByIds:
+    """llama.cpp's completion call: the first part, and one that says it again."""
+
+    def __init__(self) -> None:
+        stamp = by_ids.Stamp("a", 7, "m", chat=True)
+        self._trail = Trail([1])
+        self._parts = (
+            by_ids.Chunks(stamp, self._trail),
+            by_ids.Chunks(stamp, Trail([1]), 0, "once more"),
+        )
+
+    def feed(self, frame: bytes) -> None:
+        for one in self._parts:
+            one.feed(frame)
+
+    def end(self) -> None:
+        self._trail.cut()
+
+
 def answering(dialect: Any, request: dict[str, Any]) -> Any:
     found = dialect.answering(dialect.request(request).memory, "req_1")
     found.begin()
@@ -97,6 +137,11 @@ PARSERS = {
     "ollama generate": lambda: ollama(Operation.GENERATE),
     "from anthropic": lambda: Chunks(7),
     "infill": lambda: infill.Chunks(infill.Stamp("a", 7, "m")),
+    "by ids": ByIds,
+    "gap at mistral": fim.Pieces,
+    "continued": Continues,
+    "through": lambda: Events(Usage()),
+    **{f"mending {name}": (lambda odd=odd: Mender(odd)) for name, odd in ODDITIES.items()},
     "native anthropic": lambda: Reads(ANTHROPIC),
     "native responses": lambda: Reads(RESPONSES),
 }
@@ -138,6 +183,12 @@ NAMES = st.sampled_from(
             "name",
             "id",
             "type",
+            "tokens",
+            "stop",
+            "tokens_predicted",
+            "cache_n",
+            "base_resp",
+            "status_code",
         ),
         *("usage", "finish_reason", "logprobs", "reasoning_content", "text", "thinking", "content_block"),
         *("error", "message", "stop_reason", "refusal", "timings", "item", "response", "part", "output"),
@@ -152,6 +203,12 @@ DEEP = b'{"choices":' + b"[" * 3_000 + b"]" * 3_000 + b"}"
 ODD = [
     *(b"", b"{", b"[]", b"null", b'"x"', b"7", b"\xff\xfe", DEEP),
     b'{"choices":[{"delta":{"content":"\xff"}}]}',
+    b'{"choices":["x",null]}',
+    b'{"choices":[{"index":[1],"delta":[1],"finish_reason":["ERROR"]}],"error":null}',
+    b'{"choices":[{"index":[1],"delta":{"tool_calls":[{}]},"finish_reason":"ERROR"}]}',
+    b'{"content":"x","tokens":[18446744073709551615]}',
+    b'{"content":"","stop":true,"timings":null}',
+    b'{"content":"","stop":true,"timings":{"cache_n":1.5}}',
 ]
 FRAMES = st.one_of(VALUES.map(lambda one: json.dumps(one).encode()), st.sampled_from(ODD))
 

@@ -126,3 +126,9 @@ def test_ordinary_streams_pass_byte_by_byte_however_they_are_cut(texts, cuts):
         out += mender.feed(raw[at : at + size])
         at += size
     assert b"".join(out) + mender.end() == raw
+
+
+def test_what_is_odd_in_another_way_passes():
+    frame = b'data: {"choices":[{"index":[1],"delta":{"tool_calls":[{}]},"finish_reason":["ERROR"]}]}\n\n'
+    for odd in ODDITIES.values():
+        assert Mender(odd).feed(frame) == [frame]

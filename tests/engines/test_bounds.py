@@ -68,6 +68,10 @@ FINE = [
     chat(response_format={"schema": {"maxItems": 1_000_000, "minLength": 999_999, "maxLength": 1e5}}),
     chat(tools=None, functions=[]),
     chat(response_format="x"),
+    chat(text={"format": {"type": "json_schema", "schema": folded(15)}}, format="json"),
+    chat(options={"num_predict": -1, "num_ctx": 8192, "stop": ["\n"]}),
+    chat(options=[1]),
+    {"messages": [{"content": [{"type": "tool_result", "content": ["x", 1]}], "images": None}]},
 ]
 
 
@@ -111,6 +115,27 @@ def test_what_people_mean_passes(members):
             {"messages": [{"role": "user", "content": [PICTURE] * 51}] * 2},
             "`messages` has 102 pictures or other files: at most 100",
         ),
+        (
+            {"input": [{"role": "user", "content": [{"type": "input_image"}] * 101}]},
+            "`input` has 101 pictures or other files: at most 100",
+        ),
+        (
+            {"messages": [{"content": [{"type": "tool_result", "content": [{"type": "image"}] * 101}]}]},
+            "`messages` has 101 pictures or other files: at most 100",
+        ),
+        (
+            {"messages": [{"content": "x", "images": ["eA=="] * 101}]},
+            "`messages` has 101 pictures or other files: at most 100",
+        ),
+        (chat(text={"format": {"schema": folded(33)}}), "`text` is nested more than 64 levels deep"),
+        (chat(format=folded(40)), "`format` is nested more than 64 levels deep"),
+        (
+            chat(output_config={"format": {"schema": {"maxLength": 10**9}}}),
+            '`output_config` asks for "maxLength": 1000000000: at most 1000000',
+        ),
+        (chat(max_output_tokens=-3), "`max_output_tokens` is -3: it cannot be less than nothing"),
+        (chat(options={"stop": ["x"] * 65}), "`stop` has 65 entries: at most 64"),
+        (chat(options={"num_predict": -9}), "`num_predict` is -9: it cannot be less than nothing"),
         ({"input": ["x"] * 10_001}, "`input` has 10001 entries: at most 10000"),
         ({"prompt": [[1]] * 10_001}, "`prompt` has 10001 entries: at most 10000"),
         (chat(tools=[{}] * 1_001), "`tools` has 1001 entries: at most 1000"),

@@ -19,7 +19,7 @@ def looked(members):
     raw = members if isinstance(members, bytes) else json.dumps(members).encode()
     found = find(raw)
     if found.places:
-        assert suspected(split(raw))
+        assert suspected(split(raw), raw[1:-1])
     return {place.path: place.fetchable for place in found.places}
 
 
@@ -196,10 +196,19 @@ nested = st.recursive(
 def test_what_is_found_was_suspected_and_can_be_put(members):
     raw = json.dumps(members).encode()
     found = find(raw)
-    assert not found.places or suspected(split(raw))
+    assert not found.places or suspected(split(raw), raw[1:-1])
     for place in found.places:
         assert place.text == AT
         place.put(DATA)
     again = b"{" + found.encode() + b"}"
     assert find(again).places == []
     assert json.loads(again).keys() == members.keys()
+
+
+@pytest.mark.parametrize("name", sorted(CARRIERS))
+def test_the_quick_look_misses_no_carrier(name):
+    for written in (name, name.upper(), name.replace("u", "\\u0075", 1)):
+        raw = b'{"content":[{"%b" : "http://x"}]}' % written.encode()
+        assert suspected(split(raw), raw[1:-1])
+    raw = b'{"messages":[{"role":"user","content":"tell me of the %b of a house"}]}' % name.encode()
+    assert not suspected(split(raw), raw[1:-1])

@@ -82,7 +82,7 @@ class NoStall:
 
 
 async def through(pieces):
-    flow = await _first_content(Pieces(pieces), sse.Cutter(), 1)
+    flow = await _first_content(Pieces(pieces), sse.Cutter(), Stream(strip_usage=True))
     assert isinstance(flow, Flow)
     sink = Sink()
     ended = await relays.relay(flow, sink, NoStall(), relays.Outlet(False, b"".join))

@@ -5,7 +5,7 @@ from tests.support.gateway import PROVIDER_KEY, chain, node, openai_engine, prov
 from tests.support.gateway import settings as house
 from tests.support.upstreams import respond, respond_json, stall
 
-pytestmark = pytest.mark.anyio
+pytestmark = pytest.mark.asyncio
 
 ASKED = {"model": "m", "messages": [{"role": "user", "content": "hello"}]}
 

@@ -11,7 +11,11 @@ from tests.support.gateway import PROVIDER_KEY, answer, chain, node, openai_engi
 from tests.support.gateway import settings as house
 from tests.support.upstreams import reset, respond_json, stall, stream_sse
 
-pytestmark = pytest.mark.anyio
+from fleetgate.dialects.anthropic.native import NATIVE as MESSAGES
+from fleetgate.dialects.responses.native import NATIVE as RESPONSES
+from fleetgate.estimate import estimate_tokens
+
+pytestmark = pytest.mark.asyncio
 
 USAGE = {"input_tokens": 7, "output_tokens": 5, "cache_read_input_tokens": 3}
 MESSAGE = {
@@ -416,3 +420,68 @@ async def test_its_maker_gets_it_as_it_was_written(tmp_path, told):
         async with running_gateway(house(providers={"shop": row}), tmp_path) as gateway:
             assert (await gateway.post(route, body)).status == 200
             assert engine.requests[0].path == route
+
+
+FOLDED = {"type": "array", "items": [[[[[[[[{}]]]]]]]]}
+for _ in range(30):
+    FOLDED = {"type": "object", "properties": {"a": FOLDED}}
+TALL = {"type": "string", "maxLength": 10**10}
+PHOTO = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": "eA=="}}
+
+
+@pytest.mark.parametrize(
+    ("path", "members", "said"),
+    [
+        ("/v1/responses", {"text": {"format": {"type": "json_schema", "name": "x", "schema": FOLDED}}}, "levels"),
+        ("/v1/responses", {"text": {"format": {"type": "json_schema", "name": "x", "schema": TALL}}}, "maxLength"),
+        ("/v1/responses", {"max_output_tokens": -5}, "less than nothing"),
+        ("/v1/messages", {"output_config": {"format": {"type": "json_schema", "schema": FOLDED}}}, "levels"),
+        ("/v1/messages", {"messages": [{"role": "user", "content": [PHOTO] * 101}]}, "101 pictures"),
+    ],
+    ids=["deep", "tall", "negative", "deep, anthropic", "pictures"],
+)
+async def test_engines_of_ones_own_are_kept_from_what_hurts_them(tmp_path, path, members, said):
+    engine = openai_engine(respond_json(200, MESSAGE))
+    async with engine, running_gateway(house(nodes=speaking(engine, "anthropic", "responses")), tmp_path) as one:
+        body = {**ASKED, **members} if path == "/v1/messages" else {"model": "m", "input": "hi", **members}
+        reply = await one.post(path, body)
+        assert reply.status == 400
+        assert said in reply.json()["error"]["message"]
+        assert engine.requests == []
+
+
+async def test_a_response_is_no_longer_than_fits(tmp_path):
+    engine = openai_engine(respond_json(200, RESPONSE))
+    blocks = {"nodes": speaking(engine, "responses", models=[{"name": "m", "context": 4_096}])}
+    async with engine, running_gateway(house(**blocks), tmp_path) as gateway:
+        reply = await gateway.post("/v1/responses", {"model": "m", "input": "hi", "max_output_tokens": 10**6})
+        assert (reply.status, reply.header("x-fleetgate-left-out")) == (200, "max_output_tokens")
+        assert engine.requests[0].json()["max_output_tokens"] == 4_096
+
+
+@pytest.mark.parametrize("end", ["", "/v1"])
+async def test_an_address_without_its_version_is_read_alike_in_every_dialect(tmp_path, end):
+    engine = openai_engine(respond_json(200, MESSAGE))
+    async with engine:
+        row = provider(engine, kind="anthropic")
+        row["url"] = row["url"].removesuffix("/v1") + end
+        async with running_gateway(house(providers={"claude": row}), tmp_path) as gateway:
+            await gateway.post("/v1/messages", ASKED)
+            await gateway.chat("m")
+            assert [one.path for one in engine.requests] == ["/v1/messages"] * 2
+
+
+@pytest.mark.parametrize(
+    ("dialect", "members"),
+    [
+        (MESSAGES, {"messages": [], "system": "x " * 4_000}),
+        (MESSAGES, {"messages": [], "tools": [{"type": "web_search_20250305", "name": "x " * 4_000}]}),
+        (RESPONSES, {"input": "hi", "instructions": "x " * 4_000}),
+    ],
+    ids=["system", "tools", "instructions"],
+)
+def test_what_only_passes_is_as_long_as_all_that_is_read_of_it(dialect, members):
+    """Its cost is held before it is known."""
+    known = dialect.outline({"model": "m", "max_tokens": 5, "max_output_tokens": 5, **members}).members
+    assert known["max_tokens"] == 5
+    assert estimate_tokens(json.dumps(dict(known)).encode()) > 4_000

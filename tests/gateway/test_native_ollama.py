@@ -28,7 +28,7 @@ from tests.support.ollama import (
 from tests.support.simulated import overheard, simulated
 from tests.support.upstreams import chunk, close, reset, respond_json, send, stall, stream_sse
 
-pytestmark = pytest.mark.anyio
+pytestmark = pytest.mark.asyncio
 
 HI = [{"role": "user", "content": "hi"}]
 PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="

@@ -426,7 +426,10 @@ async def test_goes_on_from_the_text(tmp_path):
         assert asked["messages"][-1] == {"role": "assistant", "content": "One two "}
         assert asked["max_tokens"] == 18
         assert usage(reply)["completion_tokens"] == 5
-        assert (await gateway.entry()).note == "resumed on b/llamacpp/m after 8 characters"
+        entry = await gateway.entry()
+        assert entry.note == "resumed on b/llamacpp/m after 8 characters"
+        assert (entry.attempts[1].usage.input_tokens, entry.attempts[1].usage.output_tokens) == (9, 3)
+        assert entry.usage.output_tokens == 5
 
 
 async def test_an_engine_that_refuses_to_go_on(tmp_path):

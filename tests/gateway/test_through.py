@@ -180,11 +180,15 @@ async def test_the_caller_leaves_during_a_sound(tmp_path):
 
 
 @pytest.mark.parametrize("form", ["text", "srt", "vtt"])
-@pytest.mark.parametrize("said", ["hello", ""])
-@pytest.mark.parametrize("kind", ["text/plain; charset=utf-8", "application/json"])
+@pytest.mark.parametrize(
+    ("said", "kind"),
+    [
+        ("hello", "text/plain; charset=utf-8"),
+        ("", "text/plain; charset=utf-8"),
+        ("hello", "application/json"),
+    ],
+)
 async def test_texts_go_through(tmp_path, form, said, kind):
-    if not said and "json" in kind:
-        pytest.skip("no JSON is empty")
     script = respond(200, said.encode(), kind, [("Content-Language", "de")])
     async with openai_engine(script) as engine, running_gateway(one(engine), tmp_path) as gateway:
         body, headers = recording(b"RIFF", response_format=form)

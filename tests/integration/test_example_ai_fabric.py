@@ -17,7 +17,7 @@ TEN = {
 HELLO = [{"role": "user", "content": "hello"}]
 OFF = ("finn", "armitage")
 FINN, ARMITAGE, RACK = "finn/vllm/qwen2.5-14b", "armitage/vllm/qwen2.5-7b", "rack/vllm/bge-base"
-STRONG, CHEAP = "openai/gpt-5", "openai/gpt-5-mini"
+STRONG, CHEAP = "openai/gpt-5.6-sol", "openai/gpt-5.6-terra"
 
 
 def by(reply):

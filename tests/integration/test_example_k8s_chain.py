@@ -120,7 +120,7 @@ async def test_the_parallel_models_are_in_no_chain_and_answer_by_name(tmp_path):
         planned = {row["deployment"] for step in plan["steps"] for row in step["candidates"]}
         assert planned == {GPU, CPU, CLOUD}
         for name, deployment in (
-            ("groq", "groq/llama-3.3-70b"),
+            ("groq", "groq/gpt-oss-120b"),
             ("gemini", "gemini/gemini-2.5-flash"),
             ("mistral", "mistral/mistral-small-latest"),
         ):

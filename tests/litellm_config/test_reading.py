@@ -317,7 +317,7 @@ def test_any_tree_is_converted_and_no_place_is_lost(tree):
     document = convert(Document(tree, Positions()), {"A": "text"})
     assert set(document.tree) <= {
         "gateway", "routing", "health", "nodes", "providers", "roles", "aliases", "limits",
-        "cache",
+        "cache", "ledger",
     }  # fmt: skip
     json.dumps(document.tree)
     assert document.findings

@@ -28,14 +28,18 @@ import textwrap
 import time
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from fleetgate.app import App, Plan
 from fleetgate.budgets.parallel import Parallel
 from fleetgate.config.load import load
 from fleetgate.litellm_config import convert
-from fleetgate.store.database import Store
+from fleetgate.store import sqlite
+from fleetgate.store.database import SQLITE, Store
+from fleetgate.store.upgrade import bring_up
 from fleetgate.telemetry import configure
 from tests.support.caller import MASTER_KEY, PATIENCE, Reachable
 from tests.support.caller import chat_body as chat_body  # noqa: PLC0414  (tests find it here)
@@ -285,6 +289,26 @@ class Gateway(Reachable, Logged):
         assert [line for line in self.log.lines if line["event"] in self.faults] == []
 
 
+@cache
+def _tables() -> bytes:
+    """A database as the first start makes it. Made once: most tests begin with one."""
+    with TemporaryDirectory() as directory:
+        path = Path(directory) / sqlite.DATABASE
+        database = sqlite.File(path)
+        bring_up(database)
+        database.close()
+        assert [one.name for one in path.parent.iterdir()] == [path.name]
+        return path.read_bytes()
+
+
+def _begin(state: Path) -> None:
+    """A state directory with the tables in it, unless there is one."""
+    if not state.exists():
+        sqlite.prepare(state)
+        sqlite.create(state / sqlite.DATABASE)
+        (state / sqlite.DATABASE).write_bytes(_tables())
+
+
 @asynccontextmanager
 async def running_gateway(
     config: str, tmp_path: Path, environ: Mapping[str, str] | None = None
@@ -301,6 +325,8 @@ async def running_gateway(
     try:
         clock = time.time  # noqa: TID251  (dates rows)
         database = loaded.settings.gateway.database.reveal()
+        if database == SQLITE:
+            _begin(tmp_path / "state")
         store = Store.open(tmp_path / "state", clock, database=database, scrub=telemetry.redactor.text)
         telemetry.redactor.add(MASTER_KEY)
         app = App(Plan(loaded, file, (), flags), loaded.settings, store, telemetry, MASTER_KEY)

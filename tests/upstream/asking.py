@@ -11,10 +11,13 @@ from fleetgate.upstream.port import Target, UpstreamRequest, read_all
 F = FailureClass
 CHUNKED = [("Transfer-Encoding", "chunked")]
 A_LOT = 1 << 30
+PATIENT = 9.0
+"""seconds to connect: on a busy machine a thread may wait long for its turn"""
 
 
 def ask(at, *, method="POST", path="/v1/chat/completions", headers=(), body=b"{}", fresh=False, **target):
     port = at if isinstance(at, int) else at.port
+    target.setdefault("connect_timeout", PATIENT)
     hosts = target.pop("hosts", None) or ("127.0.0.1" if isinstance(at, int) else at.host,)
     return UpstreamRequest(
         Target(hosts, port, **target), method=method, path=path, headers=headers, body=body, fresh=fresh

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import ipaddress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
 
 from fleetgate.config import check_power
 from fleetgate.config.findings import Finding, Path, Positions, Severity, finding
@@ -273,9 +275,15 @@ def _provider_url(name: str, provider: Provider, here: Path, positions: Position
         hint = f"write url: {row.form} with your own {own}"
         yield finding("error", positions.key(here), here, f"everybody's address of {name} is another", hint)
     elif base_url(name, provider) is None:
+        near = difflib.get_close_matches(name, PROVIDERS, n=1, cutoff=0.6)
         hint = f"write kind: openai and url:, or one of {', '.join(PROVIDERS)}"
+        hint = f"did you mean {near[0]}? Others need kind: openai and url:" if near else hint
         yield finding("error", positions.key(here), here, f"{name!r} is no known provider", hint)
     if provider.url is None or is_placeholder(provider.url):
+        return
+    if "{" in provider.url:
+        hint = "write your own in place of the braces"
+        yield finding("error", positions.at(where), where, "the address has braces in it", hint)
         return
     try:
         address = url_address(provider.url)
@@ -286,6 +294,10 @@ def _provider_url(name: str, provider: Provider, here: Path, positions: Position
     if provider.url.startswith("http://") and is_public(address.host):
         hint = "write https://"
         yield finding("warning", positions.at(where), where, "key and prompts would travel in clear", hint)
+    row = known(name, provider)
+    if row is not None and row.form and not urlsplit(provider.url).path.strip("/"):
+        hint = f"write the whole address, such as {row.form}"
+        yield finding("warning", positions.at(where), where, "the address has no path", hint)
 
 
 def _unlisted(name: str, provider: Provider, here: Path, positions: Positions) -> Iterator[Finding]:

@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate import sse
+from fleetgate.dialects.usage import read_usage
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from fleetgate.domain import Usage
 
 LARGEST: Final = 256 * 1024
 """Characters that are kept of an answer."""
@@ -57,9 +60,11 @@ class Heard:
             return
         if self.id is None:
             self.id, self.created, self.model = chunk.get("id"), chunk.get("created"), chunk.get("model")
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
+        for choice in _objects(chunk.get("choices")):
             delta = choice.get("delta") or {} if self._chat else choice
+            if not isinstance(delta, dict):
+                self.fit = False
+                break
             text = delta.get("content" if self._chat else "text")
             thought = any(delta.get(name) for name in _THOUGHTS)
             if thought or any(delta.get(name) for name in _MORE) or not isinstance(text, str | None):
@@ -77,10 +82,12 @@ class Heard:
 class Following:
     """Frames of the second part as frames of the first one's answer."""
 
-    __slots__ = ("_end", "_first")
+    __slots__ = ("_end", "_first", "usage")
 
     def __init__(self, first: Heard) -> None:
         self._first = first
+        self.usage: Usage | None = None
+        """of the second part alone, once it is told"""
         text = first.text
         self._end = text[len(text.rstrip()) :]
         """white space that may come a second time"""
@@ -95,10 +102,10 @@ class Following:
             if value is not None:
                 chunk[name] = value
         if isinstance(chunk.get("usage"), dict):
+            self.usage = read_usage(chunk["usage"])
             _both(chunk["usage"], first.tokens)
-        choices = chunk.get("choices")
-        empty = bool(choices)
-        for choice in choices if isinstance(choices, list) else ():
+        empty = bool(chunk.get("choices"))
+        for choice in _objects(chunk.get("choices")):
             choice["index"] = 0
             empty = self._turn(choice) and empty and not choice.get("finish_reason")
         return b"" if empty else sse.frame(_encode(chunk))
@@ -148,6 +155,10 @@ def read(frame: bytes) -> dict[str, Any] | None:
         return _decode(data)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         return None
+
+
+def _objects(value: Any) -> list[dict[str, Any]]:
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []
 
 
 def _twice(end: str, text: str) -> int:

@@ -38,6 +38,8 @@ _WORDS: Final[Mapping[str, FailureClass]] = {
 """code or type of an error inside an answer; every other one is a fault of the upstream"""
 
 
+_READ_TOO: Final = ("system", "instructions", "tools")
+"""what a model reads beside the conversation, and what is paid with it"""
 UNSIGNED: Final = "it takes back only thoughts that it signed itself"
 
 
@@ -86,12 +88,13 @@ class OfEvents:
         known = {"model": body.get("model"), "stream": body.get("stream") or False}
         if isinstance(body.get(self.length), int):
             known["max_tokens"] = body[self.length]
-        return Translated(known | {"messages": body.get("messages") or body.get("input") or []})
+        read = {name: body[name] for name in _READ_TOO if body.get(name)}
+        return Translated(known | read | {"messages": body.get("messages") or body.get("input") or []})
 
     def longest(self, members: Mapping[str, msgspec.Raw]) -> int | None:
         found = members.get(self.length)
         value = msgspec.json.decode(found) if found is not None else None
-        return value if type(value) is int else None
+        return value if type(value) is int and value > 0 else None
 
     def bound(self, members: dict[str, msgspec.Raw], most: int) -> None:
         members[self.length] = msgspec.Raw(b"%d" % most)

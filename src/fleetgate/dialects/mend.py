@@ -90,8 +90,8 @@ class Mender:
         self._odd = odd
         self._reasons = frozenset(reason.encode() for reason in (*odd.reasons, *odd.broken))
         self._cutter = sse.Cutter()
-        self._called: set[Any] = set()
-        """choices in which a tool was called"""
+        self._called: set[int] = set()
+        """places of choices in which a tool was called"""
 
     def whole(self, body: bytes) -> bytes:
         """A whole answer; what cannot be read passes."""
@@ -133,8 +133,9 @@ class Mender:
             return _encode({"error": failed})
         changed = False
         for choice in _objects(value.get("choices")):
-            if choice.get("finish_reason") in self._odd.broken:
-                text = f"the provider ended its answer with {choice['finish_reason']}"
+            reason = choice.get("finish_reason")
+            if isinstance(reason, str) and reason in self._odd.broken:
+                text = f"the provider ended its answer with {reason}"
                 return _encode(value if value.get("error") else {"error": {"message": text, "code": 503}})
             changed = self._choice(choice) or changed
         return _encode(value) if changed else None
@@ -151,6 +152,7 @@ class Mender:
     def _choice(self, choice: dict[str, Any]) -> bool:
         """Mend one choice in place; whether anything was odd."""
         index, reason = choice.get("index"), choice.get("finish_reason")
+        index = index if isinstance(index, int) else 0
         parts = [one for one in (choice.get("message"), choice.get("delta")) if isinstance(one, dict)]
         if any(one.get("tool_calls") for one in parts):
             self._called.add(index)

@@ -42,10 +42,14 @@ _COUNTS: Final = {
     "n_probs": MOST_RANKED,
     "prompt_logprobs": MOST_RANKED,
 }
-_LENGTHS: Final = ("max_tokens", "max_completion_tokens", "n_predict", "min_tokens")
+_LENGTHS: Final = (
+    *("max_tokens", "max_completion_tokens", "max_output_tokens"),
+    *("n_predict", "num_predict", "min_tokens"),
+)
 _STOPS: Final = ("stop", "stop_sequences")
 _SCHEMAS: Final = frozenset(
     {"tools", "functions", "response_format", "json_schema", "guided_json", "structured_outputs"}
+    | {"text", "format", "output_config", "output_format"}
 )
 _LISTS: Final = {
     "messages": MOST_MESSAGES,
@@ -54,7 +58,9 @@ _LISTS: Final = {
     "input": MOST_INPUTS,
     "prompt": MOST_INPUTS,
 }
-WATCHED: Final = frozenset({*_COUNTS, *_SCHEMAS, *_STOPS, "n_predict", "min_tokens"})
+_OPTIONS: Final = "options"
+"""member of Ollama's dialect that holds some of these"""
+WATCHED: Final = frozenset({*_COUNTS, *_SCHEMAS, *_STOPS, _OPTIONS, "n_predict", "min_tokens"})
 """members that are looked at whenever they are there; of the others only large bodies are"""
 _SMALLEST: Final = 10
 """bytes of one entry of a list that says anything"""
@@ -63,17 +69,23 @@ LARGE: Final = MOST_MESSAGES * _SMALLEST
 _REPEATS: Final = re.compile(
     rb'"m(?:ax|in)(?:Items|Length|Properties|Contains)"\s*:\s*(\d{7,}|\d[\d.]*[eE][+\d]+)'
 )
+_MARKS: Final = re.compile(rb'"(?:input_)?(?:image|audio|video|file|document)s?"')
 _LIST: Final = ord("[")
 _list: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_object: Final = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _decode: Final = msgspec.json.Decoder().decode
 
 
 class _Part(msgspec.Struct):
     type: str = "text"
+    content: msgspec.Raw = msgspec.Raw(b"null")
+    """of the result of a tool"""
 
 
 class _Message(msgspec.Struct):
     content: msgspec.Raw = msgspec.Raw(b"null")
+    images: msgspec.Raw = msgspec.Raw(b"null")
+    """as Ollama's dialect has them"""
 
 
 _messages: Final = msgspec.json.Decoder(list[_Message]).decode
@@ -82,6 +94,11 @@ _FILES: Final = frozenset(
     {"image", "image_url", "input_image", "audio_url", "input_audio", "video", "video_url", "input_video"}
     | {"file", "input_file", "document"}
 )
+
+
+def may_hold_files(body: bytes) -> bool:
+    """Whether pictures or other files may be in a body of another dialect."""
+    return len(body) > LARGE or _MARKS.search(body) is not None
 
 
 def concern(body: bytes, names: frozenset[str], longest: int | None, *, pictures: bool) -> bool:
@@ -103,8 +120,11 @@ def check(members: Mapping[str, msgspec.Raw]) -> None:
         _length(name, members[name], _LISTS[name])
     for name in members.keys() & _STOPS:
         _stops(name, members[name])
-    if "messages" in members:
-        _pictures(members["messages"])
+    for name in ("messages", "input"):
+        if name in members:
+            _pictures(name, members[name])
+    if _OPTIONS in members:
+        _options(members[_OPTIONS])
     for name in members.keys() & _SCHEMAS:
         _schema(name, members[name])
 
@@ -166,14 +186,37 @@ def _stops(name: str, raw: msgspec.Raw) -> None:
         raise unfit(f"`{name}` has a text of more than {LONGEST_STOP} characters")
 
 
-def _pictures(raw: msgspec.Raw) -> None:
+def _options(raw: msgspec.Raw) -> None:
     try:
-        lists = [one.content for one in _messages(raw) if memoryview(one.content)[0] == _LIST]
-        count = sum(part.type in _FILES for content in lists for part in _parts(content))
+        options = _object(raw)
+    except (msgspec.DecodeError, RecursionError):
+        return  # the engine says what is wrong with them
+    options.pop(_OPTIONS, None)
+    check(options)
+
+
+def _pictures(name: str, raw: msgspec.Raw) -> None:
+    try:
+        count = sum(_files(one.content) + _length_of(one.images) for one in _messages(raw))
     except (msgspec.DecodeError, RecursionError):
         return
     if count > MOST_PICTURES:
-        raise unfit(f"`messages` has {count} pictures or other files: at most {MOST_PICTURES}")
+        raise unfit(f"`{name}` has {count} pictures or other files: at most {MOST_PICTURES}")
+
+
+def _files(content: msgspec.Raw) -> int:
+    """How many there are, those in results of tools among them."""
+    if memoryview(content)[0] != _LIST:
+        return 0
+    try:
+        parts = _parts(content)
+    except msgspec.DecodeError:
+        return 0  # the engine says what is wrong with it
+    return sum((part.type in _FILES) + _files(part.content) for part in parts)
+
+
+def _length_of(raw: msgspec.Raw) -> int:
+    return len(_list(raw)) if memoryview(raw)[0] == _LIST else 0
 
 
 def _schema(name: str, raw: msgspec.Raw) -> None:

@@ -238,8 +238,10 @@ ANY_ENGINE: Final = (
     Rule("n", _R, "more than 8 answers at once"),
     Rule("max_tokens", Deed.CLAMP, "no more than fits into the model"),
     Rule("max_completion_tokens", Deed.CLAMP, "no more than fits into the model"),
+    Rule("max_output_tokens", Deed.CLAMP, "no more than fits into the model"),
     Rule(
-        "grammar, json_schema, response_format, format, structured_outputs, guided_…, regex, ebnf",
+        "grammar, json_schema, response_format, format, text, output_config, output_format, "
+        "structured_outputs, guided_…, regex, ebnf",
         _R,
         "more than 64 KiB",
     ),
@@ -250,7 +252,8 @@ ANY_ENGINE: Final = (
     Rule("input, prompt", _R, "more than 10,000 texts"),
     Rule("tools, functions", _R, "more than 1,000"),
     Rule(
-        "tools, functions, response_format, json_schema, structured_outputs, guided_json",
+        "tools, functions, response_format, json_schema, format, text, output_config, output_format, "
+        "structured_outputs, guided_json",
         _R,
         "a schema of more than 64 levels, or one that asks for more than 1,000,000 of something",
     ),

@@ -27,10 +27,11 @@ MOST_GRAMMAR: Final = 64 * 1024
 MOST_SWITCHES: Final = 32
 LONGEST_SWITCH: Final = 1_000
 _GRAMMARS: Final = frozenset(
-    {"grammar", "json_schema", "response_format", "format", "structured_outputs", "regex", "ebnf"}
+    {"text", "output_config", "output_format"}  # in the dialects of OpenAI's Responses and Anthropic
+    | {"grammar", "json_schema", "response_format", "format", "structured_outputs", "regex", "ebnf"}
     | {"guided_json", "guided_regex", "guided_grammar", "guided_choice", "guided_decoding"}
 )
-_LENGTHS: Final = ("max_tokens", "max_completion_tokens")
+_LENGTHS: Final = ("max_tokens", "max_completion_tokens", "max_output_tokens")
 _SWITCHES: Final = "chat_template_kwargs"
 _SAYS_NOTHING: Final = frozenset({b"null", b"false", b"[]", b"{}", b'""', b"0"})
 _NOTHING_OF: Final = {"n": b"1"}

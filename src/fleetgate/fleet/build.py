@@ -188,8 +188,10 @@ def _known_ways(name: str, provider: Provider) -> dict[str, Way]:
     if row.speaks == "anthropic":
         found["anthropic"] = provider.url or row.url
     ways = {}
+    written = (provider.url or "").rstrip("/")
     for dialect, url in found.items():
-        target, root, versioned = read_url(url, provider.ca, cloud=True, exact=True)
+        exact = url.rstrip("/") != written  # as written, it is read as the provider's own address is
+        target, root, versioned = read_url(url, provider.ca, cloud=True, exact=exact)
         way = _way(target, root, versioned, dialect)
         ways[dialect] = replace(way, signed=True, only=row.only.get(dialect, ""))
     return ways

@@ -238,7 +238,7 @@ def parse(raw: bytes, budget: BodyBudget, *, compare: bool = False, held: int | 
     body.names = frozenset(members)
     body.needs = demands.needs(members, rest)
     body.opening = demands.opening(members)
-    body.may_hold_addresses = addresses.suspected(members)
+    body.may_hold_addresses = addresses.suspected(members, rest)
     if "input" in members:
         body.inputs = demands.inputs(members)
         body.characters = demands.characters(members)

@@ -156,6 +156,11 @@ class Rest(Leg):
         super().__init__(body, None, usual)
         self._following = Following(first)
 
+    @property
+    def usage(self) -> Usage | None:
+        """Its own; None: it is not told."""
+        return self._following.usage
+
     def reader(self, choices: int) -> Reader:
         reader = super().reader(choices)
         if isinstance(reader, openai.Stream):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from fleetgate.dialects.port import Facts
+from fleetgate.engines import bounds
 from fleetgate.engines.rules import Deed
 from fleetgate.engines.terms import MOST_TOKENS, Asked, Change
 from fleetgate.gateway.spool import IN_MEMORY
@@ -65,7 +66,12 @@ class Original:
         body = _encode(members)
         if deployment.terms is None or not deployment.engine.node.local:
             return body, changes
-        asked = Asked(frozenset(members), longest=self.dialect.longest(members), chat=False)
+        asked = Asked(
+            frozenset(members),
+            longest=self.dialect.longest(members),
+            chat=False,
+            pictures=bounds.may_hold_files(body),
+        )
         if deployment.terms.fits(body, asked, deployment.context):
             return body, changes
         body, bounded = deployment.terms.apply(body, asked, deployment.context)

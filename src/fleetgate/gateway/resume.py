@@ -73,6 +73,7 @@ class Resume:
         "_leg",
         "_mode",
         "_name",
+        "_rest",
         "_silence",
         "_timer",
         "deployment",
@@ -88,6 +89,8 @@ class Resume:
         self._leg: ByIds | Listening | None = None
         self._first: ByIds | Listening | None = None
         """the part that broke off"""
+        self._rest: Rest | None = None
+        """the part behind it, where it goes on from the text"""
         self.deployment: Deployment | None = None
         """that said it"""
         self.hopping = False
@@ -108,7 +111,9 @@ class Resume:
     @property
     def usage(self) -> Usage | None:
         """What the last attempt alone came to, where that is known better than its frames tell."""
-        return self._leg.usage if isinstance(self._leg, ByIds) else None
+        if isinstance(self._leg, ByIds):
+            return self._leg.usage
+        return self._rest.usage if self._rest is not None else None
 
     @property
     def characters(self) -> int:
@@ -191,7 +196,8 @@ class Resume:
             return self._leg
         how = ask.deployment.engine.kind.continues
         body = onward(_decode(raw), how, first.heard, chat=self._chat)
-        return Rest(body, _usual(ask, wall), first.heard)
+        self._rest = Rest(body, _usual(ask, wall), first.heard)
+        return self._rest
 
     async def _begin(
         self, ask: Ask, raw: bytes, transport: Transport, wall: Callable[[], float]

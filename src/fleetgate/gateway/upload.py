@@ -59,8 +59,8 @@ class _Reading:
         if head.name not in _OURS:
             return
         if head.file is not None or head.name in self.fields:
-            what = "is a file" if head.file is not None else "came twice"
-            raise Refused(400, "malformed", f"the field {head.name!r} {what}", param=head.name)
+            what = f"the field {head.name!r} {'is a file' if head.file is not None else 'came twice'}"
+            raise Refused(400, "malformed", what, advice="Send it once, as text.", param=head.name)
         self._ours = self.fields[head.name] = bytearray()
 
     def parts(self) -> tuple[Part, ...]:

@@ -212,7 +212,8 @@ def _nothing_available(
             "not_capable",
             f"{route.name!r} cannot do this kind of work",
             param="model",
-            advice="Ask another model; `fleetgate models` shows what each can do.",
+            advice="Ask another model, or let its entry say `does`; "
+            "`fleetgate explain NAME --capability WORK` shows who can do what.",
         )
     if Reason.TOO_LONG in reasons and reasons <= {Reason.TOO_LONG, Reason.NOT_CAPABLE}:
         most = max(one.context or 0 for one, reason in refused if reason is Reason.TOO_LONG)

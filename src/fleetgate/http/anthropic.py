@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from fleetgate.dialects.anthropic.count import count_tokens
 from fleetgate.dialects.anthropic.dialect import DIALECT
+from fleetgate.dialects.anthropic.request import named
 from fleetgate.domain import Capability
 from fleetgate.gateway.body import json_object
 from fleetgate.gateway.counting import counted
@@ -51,7 +52,8 @@ async def count(call: Call) -> None:
     gateway = call.gateway
     raw = await read_raw(call, gateway.settings.gateway.body_limit)
     body = json_object(raw)
-    route = gateway.route_of(str(body.get("model") or ""), call.principal)
+    named(body)
+    route = gateway.route_of(body["model"], call.principal)
     head = read_head(call, gateway.instance)
     tokens = await counted(gateway, route, call.principal, raw, head, call.request_id)
     if tokens is not None:

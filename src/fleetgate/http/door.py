@@ -28,12 +28,15 @@ from fleetgate.keys.ring import Unfamiliar
 from fleetgate.keys.tailscale import Stranger, Tailscale
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fleetgate.config.schema import Gateway as GatewaySettings
     from fleetgate.domain import Principal
     from fleetgate.http.call import Call
     from fleetgate.http.throttle import Throttle
 
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+_LIST_IT: Final = "List their origin in `gateway.cors` where they are yours."
 _SAFE_METHODS: Final = frozenset({"GET", "HEAD"})
 _ONCE: Final = frozenset({b"host", b"content-length", b"authorization", b"content-type"})
 LONGEST_END_USER: Final = 200
@@ -198,9 +201,11 @@ class Door:
         origin = call.header(b"origin")
         welcome = origin in listed
         if origin and not welcome and not self._is_own(origin, call):
-            raise Refused(403, "foreign_origin", f"web pages of {origin[:100]!r} may not use this gateway")
+            foreign = f"web pages of {origin[:100]!r} may not use this gateway"
+            raise Refused(403, "foreign_origin", foreign, advice=_LIST_IT)
         if not welcome and call.header(b"sec-fetch-site") in ("cross-site", "same-site"):
-            raise Refused(403, "foreign_origin", "web pages of other sites may not use this gateway")
+            foreign = "web pages of other sites may not use this gateway"
+            raise Refused(403, "foreign_origin", foreign, advice=_LIST_IT)
         if call.scope["method"] not in _SAFE_METHODS:
             check_type(call, takes, strict=True)
 
@@ -290,12 +295,14 @@ def read_head(call: Call, instance: str, conversations: tuple[bytes, ...] = ()) 
         trace=trace if 0 < len(trace) <= 64 else None,
         cache_control=headers.get(b"cache-control", b""),
         conversation=conversation.decode("latin-1"),
-        of_dialect=tuple(
-            (name.decode(), headers[name].decode("latin-1")[:LONGEST_OF_DIALECT])
-            for name in _OF_DIALECTS
-            if name in headers
-        ),
+        of_dialect=_of_dialect(headers) if _OF_DIALECTS[0] in headers else (),
     )
+
+
+def _of_dialect(headers: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
+    """Clients that name no version of their dialect use nothing beyond it."""
+    found = ((name, headers[name]) for name in _OF_DIALECTS if name in headers)
+    return tuple((name.decode(), value.decode("latin-1")[:LONGEST_OF_DIALECT]) for name, value in found)
 
 
 def read_headers(call: Call) -> None:

@@ -84,6 +84,7 @@ class Surface:
         methods, argument = self._find(call.scope)
         if self._origins is not None and await self._origins.meet(call, methods):
             return
+        call.row = next(iter(methods.values()))  # a wrong method is refused in the dialect of the path
         row = _row(methods, call.scope["method"])
         if self._gateway.draining and not row.while_draining and self._gateway.refusing:
             raise Refused(
@@ -116,7 +117,7 @@ class Surface:
                 404,
                 "not_found",
                 f"there is nothing at {path[:200]!r}",
-                advice="The OpenAI routes begin with /v1.",
+                advice=self.table.hint(path),
             )
         return found
 

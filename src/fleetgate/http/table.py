@@ -6,6 +6,7 @@ every row. A path without a row does not exist.
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from enum import Enum
 from typing import TYPE_CHECKING, Any, Final
@@ -35,6 +36,10 @@ class Access(Enum):
 
 
 FORM: Final = "multipart/form-data"
+_TWICE: Final = ("/v1/v1/", "/v1/api/")
+_KEPT: Final = ("/v1/responses/", "/responses/")
+_LONGEST: Final = 64
+"""characters of a path that is looked at for a near one"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +103,16 @@ class RouteTable:
             if path.startswith(head) and path.endswith(tail) and len(path) > len(head) + len(tail):
                 return methods, path[len(head) : len(path) - len(tail)]
         return None
+
+    def hint(self, path: str) -> str:
+        """What to do about a path that does not exist. Names of routes for callers only."""
+        if path.startswith(_TWICE):
+            return "The base URL has a /v1 that the program adds itself: leave it out there."
+        if path.startswith(_KEPT):
+            return "Responses are not kept here: send the whole conversation with `store: false`."
+        known = [row.template for row in self.rows if row.access is Access.CALLER]
+        near = difflib.get_close_matches(path, known, n=1, cutoff=0.75) if len(path) <= _LONGEST else []
+        return f"Did you mean {near[0]}?" if near else "OpenAI's routes begin with /v1, Ollama's with /api."
 
 
 def describe(row: Row) -> dict[str, Any]:

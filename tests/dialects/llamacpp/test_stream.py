@@ -130,5 +130,18 @@ def test_an_error_is_an_error(raw):
     assert json.loads(sse.data_of(frame))["error"]["message"]
 
 
+@pytest.mark.parametrize("timings", [None, {"cache_n": 1.5}, [1]])
+def test_odd_timings_are_passed_on(timings):
+    chunks, _ = first()
+    *_, usage, end = told(chunks, event("x", [1], 1), last(1, timings=timings))
+    assert (usage["usage"]["completion_tokens"], end) == (1, "[DONE]")
+
+
+def test_an_id_that_is_none():
+    chunks, _ = first()
+    (found,) = told(chunks, event("x", [2**64 - 1], 1))
+    assert "error" in found
+
+
 def test_comments_go_through():
     assert first()[0].feed(b": ping\n\n") == [b": ping\n\n"]

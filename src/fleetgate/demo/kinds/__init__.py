@@ -12,7 +12,7 @@ from fleetgate.demo.kinds.ollama import Ollama
 from fleetgate.demo.kinds.others import Lemonade, LlamaSwap, LmStudio, TabbyAPI
 from fleetgate.demo.kinds.provider import Provider
 from fleetgate.demo.kinds.vllm import SGLang, Tgi, Vllm
-from fleetgate.demo.openai import OpenAI
+from fleetgate.demo.native import Native
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 KINDS: Final[Mapping[str, type[Engine]]] = MappingProxyType(
     {
-        "openai": OpenAI,
+        "openai": Native,
         "ollama": Ollama,
         "llamacpp": LlamaCpp,
         "vllm": Vllm,
@@ -44,4 +44,4 @@ def make(spec: Spec) -> Engine:
         return Messages(spec) if spec.kind == "anthropic" else Provider(spec)
     if spec.kind == "llamacpp" and len(spec.models) > 1:
         return Router(spec)
-    return KINDS.get(spec.kind, OpenAI)(spec)
+    return KINDS.get(spec.kind, Native)(spec)

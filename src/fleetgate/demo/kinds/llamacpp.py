@@ -8,21 +8,26 @@
 
 from __future__ import annotations
 
+from contextlib import aclosing
 from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate.demo import words
 from fleetgate.demo.engine import Job, Refusal, Spec
-from fleetgate.demo.openai import OpenAI
-from fleetgate.demo.wire import Reply, Request, reply_json
+from fleetgate.demo.native import Native
+from fleetgate.demo.wire import EVENTS, Reply, Request, event, reply_json
+from fleetgate.demo.words import Prompt
 from fleetgate.domain import Capability
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
     from fleetgate.domain import Model
 
 BUILD: Final = "b11549-simulated"
 _PUBLIC: Final = frozenset({"/health", "/v1/health", "/v1/models", "/models"})
 
 
-class LlamaCpp(OpenAI):
+class LlamaCpp(Native):
     """The kind `llamacpp` with one model."""
 
     usual_slots = 2
@@ -39,6 +44,7 @@ class LlamaCpp(OpenAI):
             ("GET", "/slots"): self._slots,
             ("GET", "/metrics"): self._metrics,
         }
+        self.work |= {("POST", "/infill"): self._infill}
 
     def head(self) -> tuple[tuple[str, str], ...]:
         return (("Server", "llama.cpp"),)
@@ -88,6 +94,35 @@ class LlamaCpp(OpenAI):
                 "predicted_per_second": made / job.decode if job.decode else 0.0,
             }
         }
+
+    async def _infill(self, request: Request) -> Reply:
+        """A text between two others; a stream of it has no end mark."""
+        form = request.form()
+        model = self._able(form, Capability.COMPLETE)
+        asked = f"{form.get('input_prefix', '')}{form.get('input_suffix', '')}"
+        prompt = Prompt(asked, asked)
+        said = words.tokens(words.answer(self.id, model.id, prompt))
+        job = self._job(model, prompt, said, {"stop": form.get("stop"), "max_tokens": form.get("n_predict")})
+
+        def last(text: str) -> dict[str, Any]:
+            counts = {"tokens_evaluated": prompt.tokens, "tokens_predicted": job.made}
+            ended = {"stop": True, "stop_type": "limit" if job.finish == "length" else "eos"}
+            return {"index": 0, "content": text, **ended, **counts, **self.extras(job)}
+
+        pieces = self.generate(job)
+        if not form.get("stream"):
+            return reply_json(last("".join([piece async for piece in pieces])), headers=self.head())
+        begin = await anext(pieces, None)
+
+        async def frames() -> AsyncGenerator[bytes, None]:
+            async with aclosing(pieces):
+                if begin is not None:
+                    yield event({"index": 0, "content": begin, "stop": False})
+                async for text in pieces:
+                    yield event({"index": 0, "content": text, "stop": False})
+            yield event(last(""))
+
+        return Reply(200, frames(), EVENTS, self.head())
 
     async def _health(self, request: Request) -> Reply:  # noqa: ARG002
         return reply_json({"status": "ok"}, headers=self.head())

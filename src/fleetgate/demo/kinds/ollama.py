@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from fleetgate.demo import words
 from fleetgate.demo.engine import Job, Refusal, Spec
 from fleetgate.demo.memory import FOREVER
-from fleetgate.demo.openai import OpenAI
+from fleetgate.demo.native import Native
 from fleetgate.demo.wire import LINES, BadForm, Reply, Request, line, reply_json
 from fleetgate.demo.words import Prompt
 from fleetgate.domain import Capability, Model
@@ -44,7 +44,7 @@ _CAPABILITIES: Final = (
 )
 
 
-class Ollama(OpenAI):
+class Ollama(Native):
     """The kind `ollama`."""
 
     usual_slots = 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from fleetgate.demo.engine import Refusal, Spec
-from fleetgate.demo.openai import OpenAI
+from fleetgate.demo.native import Native
 from fleetgate.demo.wire import Reply, Request
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ PER_MINUTE: Final = 600
 _MINUTE: Final = 60.0
 
 
-class Provider(OpenAI):
+class Provider(Native):
     """Every provider, whatever its name."""
 
     usual_slots = 64

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
+from fleetgate.demo.native import Native
 from fleetgate.demo.openai import OpenAI
 from fleetgate.demo.wire import Reply, Request, reply_json
 
@@ -19,7 +20,7 @@ VERSION: Final = "0.11.1+simulated"
 _TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
-class Vllm(OpenAI):
+class Vllm(Native):
     """The kind `vllm`."""
 
     usual_slots = 16

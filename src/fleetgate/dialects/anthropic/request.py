@@ -51,6 +51,15 @@ def translate(body: Mapping[str, Any]) -> Translated:
     return Translated(chat, left_out.names(), memory)
 
 
+def named(body: Mapping[str, Any]) -> None:
+    """Raises Refused (400) where the request names no model."""
+    if not isinstance(body.get("model"), str) or not body["model"]:
+        advice = "Set `model`; GET /v1/models lists the names."
+        raise Refused(
+            400, "model_missing_in_request", "the request names no model", advice=advice, param="model"
+        )
+
+
 def chat_form(body: Mapping[str, Any]) -> dict[str, Any]:
     """The chat that a request without a bound would be, as for a count. Raises Refused (400)."""
     return _chat(body, LeftOut())[0]
@@ -58,11 +67,7 @@ def chat_form(body: Mapping[str, Any]) -> dict[str, Any]:
 
 def _chat(body: Mapping[str, Any], left_out: LeftOut) -> tuple[dict[str, Any], Memory]:
     _refuse(body)
-    if not isinstance(body.get("model"), str) or not body["model"]:
-        advice = "Set `model`; GET /v1/models lists the names."
-        raise Refused(
-            400, "model_missing_in_request", "the request names no model", advice=advice, param="model"
-        )
+    named(body)
     chat: dict[str, Any] = {"model": body["model"]}
     if body.get("stream") is not None:
         chat["stream"] = read.flag(body["stream"], "stream")

@@ -8,7 +8,7 @@ begins without a role, and its last frames tell the usage of both.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
@@ -28,9 +28,12 @@ class _Timed(msgspec.Struct):
     cache_n: int | None = None
 
 
+_Id = Annotated[int, msgspec.Meta(ge=0, lt=1 << 32)]
+
+
 class _Piece(msgspec.Struct):
     content: str = ""
-    tokens: list[int] = []
+    tokens: list[_Id] = []
     stop: bool = False
     stop_type: str = ""
     tokens_predicted: int | None = None
@@ -179,7 +182,7 @@ class Chunks:
         further: dict[str, Any] = {"usage": usage}
         if self._before is None and piece is not None and bytes(piece.timings):
             further["timings"] = piece.timings
-            cached = _timed.decode(piece.timings).cache_n
+            cached = _cached(piece.timings)
             if cached is not None:
                 usage["prompt_tokens_details"] = {"cached_tokens": cached}
         return self._frame(None, further)
@@ -194,6 +197,13 @@ class Chunks:
             "object": "chat.completion.chunk" if stamp.chat else "text_completion",
         }
         return sse.frame(_encode(chunk if further is None else chunk | further))
+
+
+def _cached(timings: msgspec.Raw) -> int | None:
+    try:
+        return _timed.decode(timings).cache_n
+    except msgspec.DecodeError:
+        return None
 
 
 def _words(data: bytes) -> Any:
