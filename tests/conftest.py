@@ -1,4 +1,4 @@
-"""What tests of several packages share: one PostgreSQL for all tests of a process."""
+"""What tests of several packages share: one PostgreSQL for all of a process, and no clock for examples."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import signal
 from typing import TYPE_CHECKING
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from fleetgate.store.database import SQLITE
 from tests.support.postgres import EITHER, Databases, postgres_running
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+# How long an example takes says something about who else uses the machine, and nothing about us.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 # Whoever starts the suite in the background of a shell has it ignore interrupts, and programs that tests
 # start would inherit that: then nobody could tell whether Ctrl-C ends them.

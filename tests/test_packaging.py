@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 from typing import Any, Final
 
@@ -105,6 +106,21 @@ def test_one_version_everywhere() -> None:
 
 
 # --- scripts ------------------------------------------------------------------------------------------
+
+
+def test_a_wheel_has_every_file_of_the_package(tmp_path: Path) -> None:
+    """Data as well as modules: prices, what retires, the fleet of the demonstration."""
+    words = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(words, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as packed:
+        held = {name for name in packed.namelist() if name.startswith("fleetgate/")}
+    source = ROOT / "src"
+    files = {
+        path.relative_to(source).as_posix() for path in (source / "fleetgate").rglob("*") if path.is_file()
+    }
+    assert {"fleetgate/prices/known.json", "fleetgate/prices/retired.json"} <= held
+    assert held == {name for name in files if "__pycache__" not in name}
 
 
 def scripts() -> list[Path]:

@@ -213,6 +213,8 @@ async def test_under_supervision(directory: Path) -> None:
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(child.run())
         await child.ready()
+        while not child.last_words:  # noqa: ASYNC110  (its health and its words come on two ways)
+            await asyncio.sleep(0.005)
         assert child.last_words == f"listening http://127.0.0.1:{port}", "it is quiet"
         os.kill(child.pid, signal.SIGKILL)
         while child.restarts == 0:  # noqa: ASYNC110  (there is no event for it)

@@ -113,6 +113,27 @@ def test_an_address_of_ones_own_has_to_be_written(tmp_path, name):
     )
 
 
+@pytest.mark.parametrize(
+    ("provider", "told"),
+    [
+        (
+            "bedrock: {url: 'https://bedrock-runtime.{region}.amazonaws.com/openai/v1'",
+            "providers.bedrock.url: the address has braces in it; write your own in place of the braces",
+        ),
+        (
+            "azure: {url: 'https://house.openai.azure.com/'",
+            "providers.azure.url: the address has no path; write the whole address, such as https://{reso",
+        ),
+        ("gorq: {", "providers.gorq: 'gorq' is no known provider; did you mean groq?"),
+    ],
+)
+def test_a_mistake_in_an_address_is_said(tmp_path, provider, told):
+    comma = "" if provider.endswith("{") else ", "
+    models = "models: [{id: m, price: {request: 0 USD}}]"
+    found = findings(tmp_path, f"providers:\n  {provider}{comma}key: '${{K}}', {models}}}\n")
+    assert found[0].startswith(told)
+
+
 @pytest.mark.parametrize("name", [name for name, row in PROVIDERS.items() if not row.lists])
 def test_without_a_list_models_have_to_be_written(tmp_path, name):
     url = PROVIDERS[name].form.replace("{resource}", "house").replace("{region}", "eu-west-1")

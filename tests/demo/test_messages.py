@@ -1,10 +1,11 @@
-"""A simulated provider that speaks Anthropic's dialect, asked by the official client and by the gateway."""
+"""Simulated engines that speak Anthropic's dialect and the Responses API, asked by the official clients."""
 
 from __future__ import annotations
 
 import json
 
 import anthropic
+import openai
 import pytest
 from tests.support.gateway import running_gateway
 
@@ -50,3 +51,58 @@ async def test_the_gateway_asks_it(tmp_path, stream):
         entry = await gateway.entry()
         assert entry.usage.output_tokens
         assert entry.cost, "the known price holds at the simulated address"
+
+
+OWN = {
+    "nodes": {
+        "gpu": {
+            "address": "192.168.1.20",
+            "engines": [
+                {"kind": "ollama", "models": [{"name": "one"}]},
+                {"kind": "vllm", "port": 8000, "models": [{"name": "two"}]},
+                {"kind": "llamacpp", "port": 8080, "models": [{"name": "three"}]},
+            ],
+        }
+    }
+}
+LOOK = {"type": "function", "name": "look", "parameters": TOOL["input_schema"]}
+
+
+@pytest.mark.parametrize("model", ["one", "two", "three"])
+async def test_own_engines_are_asked_in_the_callers_dialect(tmp_path, model):
+    async with (
+        imitated(OWN, speed=1000) as fleet,
+        running_gateway(json.dumps({**fleet.tree, "health": {"every": "1h"}}), tmp_path) as gateway,
+        anthropic.AsyncAnthropic(base_url=gateway.url, api_key=gateway.key, max_retries=0) as claude,
+        openai.AsyncOpenAI(base_url=f"{gateway.url}/v1", api_key=gateway.key, max_retries=0) as client,
+    ):
+        asked = {**ASKED, "model": model}
+        raw = await claude.messages.with_raw_response.create(**asked)
+        assert "lane=passed" in raw.headers["x-fleetgate-plan"]
+        assert (await raw.parse()).content[0].text.startswith("Simulated answer from gpu/")
+        async with claude.messages.stream(**asked, tools=[TOOL]) as stream:
+            assert (await stream.get_final_message()).stop_reason == "tool_use"
+        assert (await claude.messages.count_tokens(model=model, messages=HELLO)).input_tokens
+        with pytest.raises(anthropic.BadRequestError) as refused:
+            await claude.messages.count_tokens(model="", messages=HELLO)
+        assert refused.value.body["error"]["code"] == "model_missing_in_request"
+
+        said = await client.responses.create(model=model, input="What is a seat?", store=False)
+        assert (said.status, said.output_text[:21]) == ("completed", "Simulated answer from")
+        short = await client.responses.create(model=model, input="What?", max_output_tokens=3)
+        assert (short.status, short.usage.output_tokens) == ("incomplete", 3)
+        async with client.responses.stream(model=model, input="What?", tools=[LOOK]) as stream:
+            final = await stream.get_final_response()
+        assert [(item.type, item.name) for item in final.output] == [("function_call", "look")]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_gaps_are_filled_by_llama(tmp_path, stream):
+    async with (
+        imitated(OWN, speed=1000) as fleet,
+        running_gateway(json.dumps({**fleet.tree, "health": {"every": "1h"}}), tmp_path) as gateway,
+    ):
+        body = {"model": "three", "prompt": "def f(", "suffix": "return", "max_tokens": 5, "stream": stream}
+        reply = await gateway.post("/v1/completions", body)
+        assert reply.status == 200
+        assert b"Simulated" in reply.body

@@ -6,6 +6,7 @@ import pytest
 
 from fleetgate import sse
 from fleetgate.dialects.continuing import ASSISTANT, FLAGS, LARGEST, PREFIX, Following, Heard, onward
+from fleetgate.domain import Usage
 
 
 def chunk(delta, finish=None, **members):

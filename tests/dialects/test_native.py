@@ -18,6 +18,7 @@ from fleetgate.dialects.openai import Look
 from fleetgate.dialects.port import Altered, Facts
 from fleetgate.dialects.responses.native import NATIVE as RESPONSES
 from fleetgate.errors import AttemptFailed, FailureClass, Refused
+from fleetgate.estimate import estimate_tokens
 
 GOLDEN = Path(__file__).parent / "golden"
 BOTH = {"anthropic": MESSAGES, "responses": RESPONSES}
@@ -338,3 +339,19 @@ def test_what_engines_read_by_halves_is_better_translated(native, body, plain):
 def test_what_agents_send_is_better_translated(case):
     name = case.partition("/")[0]
     assert not BOTH[name].is_plain(json.loads((GOLDEN / case / "request.json").read_text()))
+
+
+@pytest.mark.parametrize(
+    ("dialect", "members"),
+    [
+        (MESSAGES, {"messages": [], "system": "x " * 4_000}),
+        (MESSAGES, {"messages": [], "tools": [{"type": "web_search_20250305", "name": "x " * 4_000}]}),
+        (RESPONSES, {"input": "hi", "instructions": "x " * 4_000}),
+    ],
+    ids=["system", "tools", "instructions"],
+)
+def test_what_only_passes_is_as_long_as_all_that_is_read_of_it(dialect, members):
+    """Its cost is held before it is known."""
+    known = dialect.outline({"model": "m", "max_tokens": 5, "max_output_tokens": 5, **members}).members
+    assert known["max_tokens"] == 5
+    assert estimate_tokens(json.dumps(dict(known)).encode()) > 4_000

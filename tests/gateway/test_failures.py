@@ -532,3 +532,16 @@ async def test_a_step_with_on_is_passed_over_by_other_failures(tmp_path):
             reply = await gateway.chat("r")
             assert reply.text == "c"
             assert b.requests == []
+
+
+async def test_a_fault_of_our_own_is_recorded_as_one(tmp_path, monkeypatch):
+    def boom(*_, **__):
+        raise RuntimeError("a mistake of ours")
+
+    async with good() as a, running_gateway(alone(a), tmp_path) as gateway:
+        gateway.faults = frozenset()
+        monkeypatch.setattr("fleetgate.gateway.exchange.task_of", boom)
+        reply = await gateway.chat("a/m")
+        assert (reply.status, reply.error["code"]) == (500, "internal_error")
+        assert (await gateway.entry()).outcome == "internal_error"
+        assert gateway.app.gateway.bodies.held == 0

@@ -11,9 +11,7 @@ from tests.support.gateway import PROVIDER_KEY, answer, chain, node, openai_engi
 from tests.support.gateway import settings as house
 from tests.support.upstreams import reset, respond_json, stall, stream_sse
 
-from fleetgate.dialects.anthropic.native import NATIVE as MESSAGES
-from fleetgate.dialects.responses.native import NATIVE as RESPONSES
-from fleetgate.estimate import estimate_tokens
+from fleetgate.fleet.build import learn_ways
 
 pytestmark = pytest.mark.asyncio
 
@@ -146,6 +144,19 @@ async def test_a_message_passes_as_it_was_written(tmp_path):
         usage = entry.usage
         assert (usage.input_tokens, usage.output_tokens, usage.cached_tokens) == (10, 5, 3)
         assert (entry.outcome, entry.note) == ("ok", "")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [{"anthropic-beta": "one"}, {"anthropic-version": "2031-01-01"}, {}],
+)
+async def test_what_names_the_version_passes_each_for_itself(tmp_path, told):
+    engine = openai_engine(respond_json(200, MESSAGE))
+    async with engine, running_gateway(house(providers=claude(engine)), tmp_path) as gateway:
+        assert (await gateway.post("/v1/messages", ASKED, told)).status == 200
+        request = engine.requests[0]
+        assert request.header("anthropic-beta") == told.get("anthropic-beta")
+        assert request.header("anthropic-version") == told.get("anthropic-version", "2023-06-01")
 
 
 async def test_a_streamed_message_passes_frame_by_frame(tmp_path):
@@ -432,8 +443,16 @@ PHOTO = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 @pytest.mark.parametrize(
     ("path", "members", "said"),
     [
-        ("/v1/responses", {"text": {"format": {"type": "json_schema", "name": "x", "schema": FOLDED}}}, "levels"),
-        ("/v1/responses", {"text": {"format": {"type": "json_schema", "name": "x", "schema": TALL}}}, "maxLength"),
+        (
+            "/v1/responses",
+            {"text": {"format": {"type": "json_schema", "name": "x", "schema": FOLDED}}},
+            "levels",
+        ),
+        (
+            "/v1/responses",
+            {"text": {"format": {"type": "json_schema", "name": "x", "schema": TALL}}},
+            "maxLength",
+        ),
         ("/v1/responses", {"max_output_tokens": -5}, "less than nothing"),
         ("/v1/messages", {"output_config": {"format": {"type": "json_schema", "schema": FOLDED}}}, "levels"),
         ("/v1/messages", {"messages": [{"role": "user", "content": [PHOTO] * 101}]}, "101 pictures"),
@@ -442,21 +461,25 @@ PHOTO = {"type": "image", "source": {"type": "base64", "media_type": "image/png"
 )
 async def test_engines_of_ones_own_are_kept_from_what_hurts_them(tmp_path, path, members, said):
     engine = openai_engine(respond_json(200, MESSAGE))
-    async with engine, running_gateway(house(nodes=speaking(engine, "anthropic", "responses")), tmp_path) as one:
-        body = {**ASKED, **members} if path == "/v1/messages" else {"model": "m", "input": "hi", **members}
-        reply = await one.post(path, body)
-        assert reply.status == 400
-        assert said in reply.json()["error"]["message"]
-        assert engine.requests == []
+    async with engine:
+        nodes = speaking(engine, "anthropic", "responses")
+        async with running_gateway(house(nodes=nodes), tmp_path) as gateway:
+            body = ASKED if path == "/v1/messages" else {"model": "m", "input": "hi"}
+            reply = await gateway.post(path, {**body, **members})
+            assert reply.status == 400
+            assert said in reply.json()["error"]["message"]
+            assert engine.requests == []
 
 
 async def test_a_response_is_no_longer_than_fits(tmp_path):
     engine = openai_engine(respond_json(200, RESPONSE))
-    blocks = {"nodes": speaking(engine, "responses", models=[{"name": "m", "context": 4_096}])}
-    async with engine, running_gateway(house(**blocks), tmp_path) as gateway:
-        reply = await gateway.post("/v1/responses", {"model": "m", "input": "hi", "max_output_tokens": 10**6})
-        assert (reply.status, reply.header("x-fleetgate-left-out")) == (200, "max_output_tokens")
-        assert engine.requests[0].json()["max_output_tokens"] == 4_096
+    async with engine:
+        blocks = {"nodes": speaking(engine, "responses", models=[{"name": "m", "context": 4_096}])}
+        async with running_gateway(house(**blocks), tmp_path) as gateway:
+            asked = {"model": "m", "input": "hi", "max_output_tokens": 10**6}
+            reply = await gateway.post("/v1/responses", asked)
+            assert (reply.status, reply.header("x-fleetgate-left-out")) == (200, "max_output_tokens")
+            assert engine.requests[0].json()["max_output_tokens"] == 4_096
 
 
 @pytest.mark.parametrize("end", ["", "/v1"])
@@ -471,17 +494,16 @@ async def test_an_address_without_its_version_is_read_alike_in_every_dialect(tmp
             assert [one.path for one in engine.requests] == ["/v1/messages"] * 2
 
 
-@pytest.mark.parametrize(
-    ("dialect", "members"),
-    [
-        (MESSAGES, {"messages": [], "system": "x " * 4_000}),
-        (MESSAGES, {"messages": [], "tools": [{"type": "web_search_20250305", "name": "x " * 4_000}]}),
-        (RESPONSES, {"input": "hi", "instructions": "x " * 4_000}),
-    ],
-    ids=["system", "tools", "instructions"],
-)
-def test_what_only_passes_is_as_long_as_all_that_is_read_of_it(dialect, members):
-    """Its cost is held before it is known."""
-    known = dialect.outline({"model": "m", "max_tokens": 5, "max_output_tokens": 5, **members}).members
-    assert known["max_tokens"] == 5
-    assert estimate_tokens(json.dumps(dict(known)).encode()) > 4_000
+async def test_what_runs_at_providers_is_not_sent_to_an_engine_that_only_speaks_the_dialect(tmp_path):
+    engine = openai_engine(respond_json(200, MESSAGE))
+    async with engine:
+        house_of = {"nodes": {"box": node(engine, kind="vllm", models=[{"name": "m"}])}}
+        async with running_gateway(house(**house_of), tmp_path) as gateway:
+            gateway.engine("box/vllm").version = "0.11.1"
+            learn_ways(gateway.engine("box/vllm"))
+            reply = await gateway.post("/v1/messages", ASKED)
+            assert (reply.status, engine.requests[0].path) == (200, "/v1/messages")
+            tools = [{"type": "web_search_20250305", "name": "web_search"}]
+            reply = await gateway.post("/v1/messages", {**ASKED, "tools": tools})
+            assert (reply.status, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+            assert len(engine.requests) == 1

@@ -225,6 +225,20 @@ async def test_a_disk_that_is_full(tmp_path, monkeypatch):
         assert "No space left" in reply.error["message"]
 
 
+@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/messages"])
+async def test_a_disk_that_is_full_for_large_json(tmp_path, monkeypatch, path):
+    def full(**_):
+        raise OSError(28, "No space left on device")
+
+    async with openai_engine(SAID) as engine, running_gateway(house(engine), tmp_path) as gateway:
+        monkeypatch.setattr("fleetgate.gateway.spool.tempfile.TemporaryFile", full)
+        turns = [{"role": "user", "content": "x" * 2_000_000}]
+        reply = await gateway.post(path, {"model": "m", "max_tokens": 9, "messages": turns})
+        assert (reply.status, "No space left" in reply.json()["error"]["message"]) == (503, True)
+        assert (await gateway.entry()).outcome == "no_room"
+        assert gateway.app.gateway.bodies.held == 0
+
+
 OPEN = {"auth": "open", "cors": ["https://chat.example.net"]}
 
 

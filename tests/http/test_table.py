@@ -51,6 +51,22 @@ def test_a_path_without_a_row_does_not_exist(path):
     assert TABLE.find(path) is None
 
 
+@pytest.mark.parametrize(
+    ("path", "advice"),
+    [
+        ("/v1/mesages", "Did you mean /v1/messages?"),
+        ("/v1/v1/messages", "The base URL has a /v1 that the program adds itself: leave it out there."),
+        ("/v1/api/chat", "The base URL has a /v1 that the program adds itself: leave it out there."),
+        ("/v1/responses/r", "Responses are not kept here: send the whole conversation with `store: false`."),
+        ("/admin/api/key", "OpenAI's routes begin with /v1, Ollama's with /api."),
+        ("/v1/messages" * 100, "OpenAI's routes begin with /v1, Ollama's with /api."),
+    ],
+)
+def test_a_path_that_does_not_exist_gets_advice(path, advice):
+    kept = row("POST", "/admin/api/keys", Access.ADMIN)
+    assert RouteTable([row("POST", "/v1/messages"), kept]).hint(path) == advice
+
+
 def test_two_rows_for_the_same_are_a_mistake_of_ours():
     with pytest.raises(ValueError, match="two rows for GET /a"):
         RouteTable([row("GET", "/a"), row("GET", "/a")])

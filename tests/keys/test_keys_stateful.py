@@ -141,7 +141,7 @@ def test_keys_behave_as_the_model_says(template, kind, request, monkeypatch):
     run_state_machine_as_test(
         machine,
         settings=settings(
-            max_examples=60 if kind == "sqlite" else 10,
+            max_examples=40 if kind == "sqlite" else 6,
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

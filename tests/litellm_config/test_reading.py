@@ -311,7 +311,7 @@ FILES = st.fixed_dictionaries(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(FILES)
 def test_any_tree_is_converted_and_no_place_is_lost(tree):
     document = convert(Document(tree, Positions()), {"A": "text"})

@@ -220,6 +220,11 @@ class ScriptedUpstream:
         return self
 
     async def __aexit__(self, *exc: object) -> None:
+        loop = asyncio.get_running_loop()
+        for one in self._listener.sockets:
+            loop.remove_reader(one.fileno())
+        for _ in range(5):  # what was accepted becomes a peer; once the listener is closed it would be lost
+            await asyncio.sleep(0)
         self._listener.close()
         for task in list(self._tasks):
             task.cancel()

@@ -83,6 +83,7 @@ class OfEvents:
     """the member that bounds an answer"""
     at: Final = ""
     stream_type: Final = sse.EVENTS
+    hosted: Final = True
 
     def outline(self, body: Mapping[str, Any]) -> Translated:
         known = {"model": body.get("model"), "stream": body.get("stream") or False}

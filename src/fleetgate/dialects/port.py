@@ -180,6 +180,12 @@ class Native(Protocol):
         not"""
         ...
 
+    @property
+    def hosted(self) -> bool:
+        """what cannot be translated of it runs at providers: an engine of one's own is sent it only where the
+        file says that it speaks the dialect"""
+        ...
+
     def passes(self, refused: Refused) -> bool:
         """whether a request that cannot be translated, for this reason, may pass all the same"""
         ...

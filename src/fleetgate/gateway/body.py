@@ -7,7 +7,6 @@ keys cannot survive and engine and gateway see the same request. Large bodies wa
 
 from __future__ import annotations
 
-import tempfile
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +16,7 @@ from fleetgate.errors import Refused
 from fleetgate.estimate import estimate_tokens
 from fleetgate.gateway import addresses, demands
 from fleetgate.gateway.likeness import Likeness, likeness
-from fleetgate.gateway.spool import IN_MEMORY, BodyBudget
+from fleetgate.gateway.spool import IN_MEMORY, BodyBudget, on_disk
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, MutableMapping
@@ -30,6 +29,8 @@ if TYPE_CHECKING:
 
 LONGEST_END_USER: Final = 200
 """Characters of the body's `user` that are recorded."""
+MOST_INSIDE: Final = 1_000_000
+"""Brackets in a body that is decoded as a whole: nobody else has a turn meanwhile."""
 _LENGTHS: Final = ("max_completion_tokens", "max_tokens")
 _OURS: Final = ("model", "stream", "stream_options")
 _decoder: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -124,8 +125,7 @@ class Body:
         self._rest = rest
         self._rest_size = len(rest)
         if len(rest) > IN_MEMORY:
-            self._file = tempfile.TemporaryFile(prefix="fleetgate-body-")  # noqa: SIM115  (closed in close)
-            self._file.write(rest)
+            self._file = on_disk("body", rest)
             self._rest = b""
 
     def encode(
@@ -247,6 +247,9 @@ def parse(raw: bytes, budget: BodyBudget, *, compare: bool = False, held: int | 
 
 def json_object(raw: bytes) -> dict[str, Any]:
     """A whole body, decoded. Raises Refused (400)."""
+    if len(raw) > IN_MEMORY and raw.count(b"{") + raw.count(b"[") > MOST_INSIDE:
+        what = f"the body has more than {MOST_INSIDE} objects and lists"
+        raise Refused(400, "malformed", what, advice="Send less.")
     try:
         value = msgspec.json.decode(raw)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:

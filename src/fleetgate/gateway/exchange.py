@@ -33,6 +33,7 @@ from fleetgate.gateway.recall import Question, Recall, recall
 from fleetgate.gateway.record import interrupted, noted
 from fleetgate.gateway.resume import resume_for
 from fleetgate.gateway.speech import Plain, Speech, Translating, Untouched, spoken_in_chat
+from fleetgate.gateway.spool import IN_MEMORY
 from fleetgate.gateway.stall import Stall
 from fleetgate.gateway.tasks import task_of
 from fleetgate.gateway.through import Through
@@ -52,6 +53,8 @@ if TYPE_CHECKING:
     from fleetgate.routing.plan import Route
 
 WHITE_SPACE: Final = b" "
+CRASHED: Final = "internal_error"
+"""the outcome where the fault is ours; the caller is told the same code"""
 NO_USAGE: Final = Usage()
 
 
@@ -117,7 +120,7 @@ class Exchange:
             walk = self._walk = self._begin_walk(body, route)
             got = await walk.run(route)  # 5 to 8, and 9 for streams
             if got is None:
-                raise self._nobody(walk, route)
+                raise self._nobody(walk, route)  # noqa: TRY301  (ends as all refusals do)
             await self._finish(got)
         except Refused as refused:
             await self._refuse(refused)
@@ -125,6 +128,9 @@ class Exchange:
             self._outcome = FailureClass.CALLER_GONE.value
         except asyncio.CancelledError:
             await self._after_cancel()
+        except BaseException:
+            self._outcome = CRASHED
+            raise
         finally:
             self._settle()  # 10
             self._over = True
@@ -154,10 +160,11 @@ class Exchange:
         limit = gateway.settings.gateway.body_limit
         raw, held = await bodies.read(self._receive, limit, self._head.length, gateway.bodies)
         self._body_size = held
-        if self._capability is Capability.CHAT and isinstance(self._speech, Plain):
-            self._speech = spoken_in_chat(raw, self._request_id) or self._speech
         try:
-            self._body = self._speech.read(raw, gateway.bodies, compare=gateway.cache is not None)
+            if len(raw) <= IN_MEMORY:
+                self._body = self._understand(raw)
+            else:  # it takes a while, in which others have their turn
+                self._body = await asyncio.to_thread(self._understand, raw)
         except BaseException:
             gateway.bodies.give_back(held)
             raise
@@ -166,6 +173,12 @@ class Exchange:
         self._capability = self._speech.capability or self._capability
         self._body.events_wanted = self._body.wanted.stream and self._capability in PICTURES
         return self._body
+
+    def _understand(self, raw: bytes) -> bodies.Body:
+        gateway = self._gateway
+        if self._capability is Capability.CHAT and isinstance(self._speech, Plain):
+            self._speech = spoken_in_chat(raw, self._request_id) or self._speech
+        return self._speech.read(raw, gateway.bodies, compare=gateway.cache is not None)
 
     def _watch(self, body: bodies.Body, route: Route) -> None:
         """From here on the caller is watched, the deadline runs, and signs of life go out."""

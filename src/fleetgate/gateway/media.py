@@ -66,7 +66,10 @@ async def look(gateway: Gateway, body: Body, route: Route) -> None:
     candidates = [one for step in route.steps for one in step.candidates]
     if not any(map(takes_data_only, candidates)):
         return
-    found, untranslated = found_in(body)
+    if body.size <= IN_MEMORY:
+        found, untranslated = found_in(body)
+    else:  # as long as it is looked at, others have their turn
+        found, untranslated = await asyncio.to_thread(found_in, body)
     if found is None:
         return
     replaced = body.replaced = Replaced()

@@ -6,7 +6,6 @@ attempt are `model`, `stream`, and the bound of the answer where a budget sets o
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -15,7 +14,7 @@ from fleetgate.dialects.port import Facts
 from fleetgate.engines import bounds
 from fleetgate.engines.rules import Deed
 from fleetgate.engines.terms import MOST_TOKENS, Asked, Change
-from fleetgate.gateway.spool import IN_MEMORY
+from fleetgate.gateway.spool import IN_MEMORY, on_disk
 from fleetgate.placement import keep_for
 from fleetgate.routing.availability import Reason
 
@@ -46,8 +45,7 @@ class Original:
         self._file: Any = None
         self._raw = raw
         if len(raw) > IN_MEMORY:
-            self._file = tempfile.TemporaryFile(prefix="fleetgate-body-")  # noqa: SIM115  (closed in close)
-            self._file.write(raw)
+            self._file = on_disk("body", raw)
             self._raw = b""
 
     def encode(
@@ -90,9 +88,11 @@ class Original:
 
     def objection(self, candidate: Deployment) -> Reason | None:
         """What stands against candidates that would have to be asked in other words."""
-        if self.refused is None or self.dialect.name in candidate.ways:
+        if self.refused is None:
             return None
-        return Reason.OTHER_DIALECT
+        engine = candidate.engine
+        runs = not self.dialect.hosted or not engine.node.local or engine.ways_written
+        return None if runs and self.dialect.name in candidate.ways else Reason.OTHER_DIALECT
 
     def close(self) -> None:
         self._raw = b""

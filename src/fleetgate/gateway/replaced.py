@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING, Any
 
 from fleetgate.errors import AttemptFailed, FailureClass
-from fleetgate.gateway.spool import IN_MEMORY
+from fleetgate.gateway.spool import IN_MEMORY, on_disk
 from fleetgate.routing.availability import Reason
 
 if TYPE_CHECKING:
@@ -52,8 +51,7 @@ class Replaced:
         """`give_back` is called once it is not needed any more."""
         self._give_back, self._rest = give_back, rest
         if len(rest) > IN_MEMORY:
-            self._file = tempfile.TemporaryFile(prefix="fleetgate-media-")  # noqa: SIM115  (closed in close)
-            self._file.write(rest)
+            self._file = on_disk("media", rest)
             self._rest = None
 
     def objection(self, candidate: Deployment) -> Reason | None:

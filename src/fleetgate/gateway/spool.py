@@ -108,13 +108,32 @@ class Contents:
         assert self._bodies is not None
         self._uploads.take(self.size)
         try:
-            file = tempfile.TemporaryFile(prefix="fleetgate-upload-")  # noqa: SIM115  (closed in close)
-        except OSError as error:
+            file = _open("upload")
+        except BaseException:
             self._uploads.give_back(self.size)
-            raise _no_room(error) from None
+            raise
         self._bodies.give_back(self.size)
         memory, self._memory, self._file = self._memory, bytearray(), file
         _write(file, memory)
+
+
+def on_disk(what: str, whole: bytes) -> IO[bytes]:
+    """A file without a name that holds all of it; whoever asks closes it. Raises Refused (503)."""
+    file = _open(what)
+    try:
+        _write(file, whole)
+        _write(file, b"")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _open(what: str) -> IO[bytes]:
+    try:
+        return tempfile.TemporaryFile(prefix=f"fleetgate-{what}-")
+    except OSError as error:
+        raise _no_room(error) from None
 
 
 def _write(file: IO[bytes], piece: bytes | bytearray) -> None:
@@ -131,7 +150,7 @@ def _no_room(error: OSError) -> Refused:
     return Refused(
         503,
         "no_room",
-        f"the gateway has no room for the upload: {error.strerror or error}",
+        f"the gateway has no room for the request: {error.strerror or error}",
         advice="Ask its operator to look at the directory for temporary files.",
         source=Source.GATEWAY,
         retry_after=30.0,

@@ -155,17 +155,15 @@ async def relay(got: Through, down: Downstream, stall: Stall) -> str:
 
 
 async def _first_event(answer: Answer, events: Events) -> bytes:
-    """Up to the first event that says something; comments before it are held."""
-    held = b""
+    """Up to the first event that says something; signs of life before it are nobody's answer."""
     while piece := await answer.read():
         frames = events.feed(piece)
-        held += b"".join(frames)
         if any(not frame.startswith(b":") for frame in frames):
-            return held
+            return b"".join(frames)
         if events.failed is not None:
             raise events.failed
     if rest := events.rest():
-        return held + rest
+        return rest
     raise AttemptFailed(FailureClass.CUT_SHORT, "the stream ended before any event")
 
 

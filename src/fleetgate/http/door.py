@@ -295,12 +295,11 @@ def read_head(call: Call, instance: str, conversations: tuple[bytes, ...] = ()) 
         trace=trace if 0 < len(trace) <= 64 else None,
         cache_control=headers.get(b"cache-control", b""),
         conversation=conversation.decode("latin-1"),
-        of_dialect=_of_dialect(headers) if _OF_DIALECTS[0] in headers else (),
+        of_dialect=_of_dialect(headers) if not headers.keys().isdisjoint(_OF_DIALECTS) else (),
     )
 
 
 def _of_dialect(headers: Mapping[bytes, bytes]) -> tuple[tuple[str, str], ...]:
-    """Clients that name no version of their dialect use nothing beyond it."""
     found = ((name, headers[name]) for name in _OF_DIALECTS if name in headers)
     return tuple((name.decode(), value.decode("latin-1")[:LONGEST_OF_DIALECT]) for name, value in found)
 

@@ -219,8 +219,10 @@ def _likely(body: Mapping[str, Any]) -> Capability:
     """The kind of work that a body looks like."""
     if "messages" in body:
         return Capability.CHAT
+    if "documents" in body:
+        return Capability.RERANK
     if "input" in body:
-        return Capability.EMBED
+        return Capability.SPEAK if "voice" in body else Capability.EMBED
     return Capability.COMPLETE if "prompt" in body else Capability.CHAT
 
 

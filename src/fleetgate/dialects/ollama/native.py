@@ -51,6 +51,7 @@ class AsWritten:
 
     name: Final = "ollama"
     stream_type: Final = "application/x-ndjson"
+    hosted: Final = False
 
     def __init__(
         self, operation: Operation, wall: Callable[[], float], name_of: Callable[[str], str]
