@@ -47,7 +47,10 @@ async def key_of(gateway: Gateway, alias: str, user: str | None = None, team: st
 
 
 async def status(gateway: Gateway, key: str, model: str = "m") -> int:
-    reply = await gateway.chat(model, headers={"authorization": f"Bearer {key}"})
+    headers = {"authorization": f"Bearer {key}"}
+    reply = await gateway.chat(model, headers=headers)
+    while reply.status == 503 and reply.error["code"] == "keys_unavailable":  # a busy disk
+        reply = await gateway.chat(model, headers=headers)
     assert reply.status in (200, 429), reply.body
     return reply.status
 
