@@ -212,3 +212,9 @@ def test_the_quick_look_misses_no_carrier(name):
         assert suspected(split(raw), raw[1:-1])
     raw = b'{"messages":[{"role":"user","content":"tell me of the %b of a house"}]}' % name.encode()
     assert not suspected(split(raw), raw[1:-1])
+
+
+@pytest.mark.parametrize("kind", [[], {}, None, 1])
+def test_a_type_that_is_none_hides_nothing(kind):
+    found = looked(chat({"type": kind, "url": AT, "image_url": {"url": AT}}))
+    assert "messages[0].content[0].image_url.url" in found

@@ -58,8 +58,9 @@ class Rerank:
             "meta": meta,
         }
 
-    def answering(self, memory: Any, request_id: str) -> Answering:
-        raise NotImplementedError  # no order comes in pieces
+    def answering(self, memory: Any, request_id: str) -> Answering:  # noqa: ARG002  (the port)
+        """Raises AttemptFailed: nobody asks for an order in pieces, so none can have come."""
+        raise AttemptFailed(FailureClass.GARBAGE, "an order came in pieces")
 
     def error_form(self, refused: Refused, request_id: str) -> ErrorForm:
         form = openai.error_form(refused, request_id)

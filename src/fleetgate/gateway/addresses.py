@@ -160,7 +160,8 @@ def in_form(upload: Upload) -> Addresses:
 
 def _members_of(value: Mapping[str, Any], path: str, *, inside: bool) -> Iterator[Place]:
     kind = value.get("type")
-    if isinstance(kind, str) and kind in _OF_TOOLS:
+    kind = kind if isinstance(kind, str) else ""
+    if kind in _OF_TOOLS:
         return
     for name, one in value.items():
         if name in _NOT_ENTERED:

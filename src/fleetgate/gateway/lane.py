@@ -12,13 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from fleetgate import sse
-from fleetgate.dialects import fim, openai
+from fleetgate.dialects import fim
 from fleetgate.dialects.anthropic.upstream.answer import completion
 from fleetgate.dialects.anthropic.upstream.request import outbound
 from fleetgate.dialects.anthropic.upstream.stream import Chunks
 from fleetgate.dialects.anthropic.upstream.table import most_tokens
-from fleetgate.dialects.assemble import Assembly
 from fleetgate.dialects.llamacpp import infill
 from fleetgate.dialects.mend import ODDITIES, Mender
 from fleetgate.domain import Capability
@@ -29,6 +27,7 @@ from fleetgate.errors import AttemptFailed, FailureClass, Refused
 from fleetgate.gateway.replaced import takes_data_only
 from fleetgate.gateway.reranking import COHERE, Reranking
 from fleetgate.gateway.sent import Sent
+from fleetgate.gateway.turned import Events, Turned
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
     from fleetgate.gateway.ask import Ask, Lane
     from fleetgate.gateway.native import Original
     from fleetgate.live import Way
-    from fleetgate.upstream.port import Target
 
 ANTHROPIC: Final = "anthropic"
 MISTRAL: Final = "mistral"
@@ -126,19 +124,14 @@ def _has_gap(ask: Ask) -> bool:
     return there and "suffix" in ask.body.names and infill.asks(b"{" + ask.body.rest() + b"}")
 
 
-class Infill:
+class Infill(Turned):
     """llama.cpp's call for text between two others, whose answers are turned into completions."""
 
-    __slots__ = ("_stamp", "headers", "path", "target")
-
-    native = False
-    stream_type = sse.EVENTS
+    chat = False
 
     def __init__(self, ask: Ask, created: int) -> None:
         engine = ask.deployment.engine
-        self.path: str | None = engine.path(engine.kind.infill or "")
-        self.target: Target | None = None
-        self.headers: tuple[tuple[str, str], ...] = ()
+        self.path = engine.path(engine.kind.infill or "")
         request_id = dict(ask.headers).get("x-request-id", "")
         self._stamp = infill.Stamp(f"cmpl-{request_id}", created, ask.deployment.model.id)
 
@@ -149,31 +142,16 @@ class Infill:
     def whole(self, body: bytes) -> bytes:
         return infill.whole(body, self._stamp)
 
-    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        return *openai.read_whole(body), False
-
     def frames(self) -> Cutter:
-        return _Events(infill.Chunks(self._stamp))
-
-    def reader(self, choices: int) -> Reader:
-        return openai.Stream(strip_usage=True, choices=choices)
-
-    def gathering(self) -> Gathering:
-        return Assembly(chat=False)
+        return Events(infill.Chunks(self._stamp))
 
 
-class Filling:
+class Filling(Turned):
     """Mistral's call for completions, which only its models for source code know."""
 
-    __slots__ = ("_model", "headers", "path", "target")
-
-    native = False
-    stream_type = sse.EVENTS
+    chat = False
 
     def __init__(self, model: str) -> None:
-        self.path: str | None = None
-        self.target: Target | None = None
-        self.headers: tuple[tuple[str, str], ...] = ()
         self._model = model
 
     def request(self, body: bytes) -> Sent:
@@ -186,31 +164,14 @@ class Filling:
     def whole(self, body: bytes) -> bytes:
         return fim.whole(body)
 
-    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        return *openai.read_whole(body), False
-
     def frames(self) -> Cutter:
-        return _Events(fim.Pieces())
-
-    def reader(self, choices: int) -> Reader:
-        return openai.Stream(strip_usage=True, choices=choices)
-
-    def gathering(self) -> Gathering:
-        return Assembly(chat=False)
+        return Events(fim.Pieces())
 
 
-class Messages:
+class Messages(Turned):
     """Anthropic's dialect. `created`: Unix time, which its answers do not say."""
 
-    __slots__ = ("_created", "_model", "headers", "path", "target")
-
-    native = False
-    stream_type = sse.EVENTS
-
     def __init__(self, model: str, created: int) -> None:
-        self.path: str | None = None
-        self.target: Target | None = None
-        self.headers: tuple[tuple[str, str], ...] = ()
         self._model = model
         self._created = created
 
@@ -237,67 +198,18 @@ class Messages:
             raise AttemptFailed(FailureClass.GARBAGE, f"the answer is not JSON: {error}") from None
         return _encode(completion(message, self._created))
 
-    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        usage, timings = openai.read_whole(body)
-        return usage, timings, openai.is_unsaid(body)
-
     def frames(self) -> Cutter:
-        return _Events(Chunks(self._created))
-
-    def reader(self, choices: int) -> Reader:
-        return openai.Stream(strip_usage=True, choices=choices)
-
-    def gathering(self) -> Gathering:
-        return Assembly(chat=True)
+        return Events(Chunks(self._created))
 
 
-class Mending:
+class Mending(Turned):
     """OpenAI's dialect with oddities: they are mended, everything else passes."""
 
-    __slots__ = ("_odd", "headers", "path", "target")
-
-    native = False
-    stream_type = sse.EVENTS
-
     def __init__(self, odd: Oddities) -> None:
-        self.path: str | None = None
-        self.target: Target | None = None
-        self.headers: tuple[tuple[str, str], ...] = ()
         self._odd = odd
-
-    def request(self, body: bytes) -> Sent:
-        return Sent(body)
 
     def whole(self, body: bytes) -> bytes:
         return Mender(self._odd).whole(body)
 
-    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        usage, timings = openai.read_whole(body)
-        return usage, timings, openai.is_unsaid(body)
-
     def frames(self) -> Cutter:
         return Mender(self._odd)
-
-    def reader(self, choices: int) -> Reader:
-        return openai.Stream(strip_usage=True, choices=choices)
-
-    def gathering(self) -> Gathering:
-        return Assembly(chat=True)
-
-
-class _Events:
-    """Events of another dialect as frames of the form between."""
-
-    __slots__ = ("_chunks", "_cutter")
-
-    def __init__(self, chunks: Chunks | infill.Chunks | fim.Pieces) -> None:
-        self._cutter = sse.Cutter()
-        self._chunks = chunks
-
-    def feed(self, piece: bytes) -> list[bytes]:
-        return [frame for event in self._cutter.feed(piece) for frame in self._chunks.feed(event)]
-
-    def end(self) -> bytes:
-        rest = self._cutter.end()
-        frames = self._chunks.feed(rest) if rest and sse.is_complete(rest) else []
-        return frames[0] if frames else b""

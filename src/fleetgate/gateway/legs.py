@@ -4,67 +4,56 @@ the form between.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from fleetgate import sse
 from fleetgate.dialects import openai
-from fleetgate.dialects.assemble import Assembly
 from fleetgate.dialects.continuing import Following, Heard
 from fleetgate.dialects.llamacpp import request as by_ids
 from fleetgate.gateway.sent import Sent
+from fleetgate.gateway.turned import Turned
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fleetgate.dialects.llamacpp.stream import Chunks, Stamp
     from fleetgate.dialects.llamacpp.trail import Trail
-    from fleetgate.dialects.port import Cutter, Gathering, Reader
-    from fleetgate.domain import Timings, Usage
+    from fleetgate.dialects.port import Cutter, Reader
+    from fleetgate.domain import Usage
     from fleetgate.gateway.ask import Lane
     from fleetgate.live import Deployment
 
 
-class Leg:
-    """What all these lanes have alike: the frames are those of the form between."""
+class Leg(Turned, ABC):
+    """What all these lanes have alike: they cut their frames themselves."""
 
     def __init__(self, body: bytes | None, path: str | None, usual: Lane | None = None) -> None:
-        self.native = False
-        self.stream_type = sse.EVENTS
         self._body = body
         """None: as it is"""
         self._usual = usual
         self._cutter: Cutter = sse.Cutter() if usual is None else usual.frames()
         self.path = path if usual is None else usual.path
-        self.target = None if usual is None else usual.target
-        self.headers = () if usual is None else usual.headers
+        if usual is not None:
+            self.target, self.headers = usual.target, usual.headers
 
     def request(self, body: bytes) -> Sent:
         body = body if self._body is None else self._body
         return Sent(body) if self._usual is None else self._usual.request(body)
 
-    def whole(self, body: bytes) -> bytes:
-        return body
-
-    def read_whole(self, body: bytes) -> tuple[Usage, Timings | None, bool]:
-        usage, timings = openai.read_whole(body)
-        return usage, timings, openai.is_unsaid(body)
-
     def reader(self, choices: int) -> Reader:
-        if self._usual is not None:
-            return self._usual.reader(choices)
-        return openai.Stream(strip_usage=True, choices=choices)
-
-    def gathering(self) -> Gathering:
-        return Assembly(chat=True)
+        return super().reader(choices) if self._usual is None else self._usual.reader(choices)
 
     def frames(self) -> Cutter:
         return self
 
+    @abstractmethod
     def feed(self, piece: bytes) -> list[bytes]:
-        raise NotImplementedError
+        """a `Cutter`'s"""
 
+    @abstractmethod
     def end(self) -> bytes:
-        raise NotImplementedError
+        """a `Cutter`'s"""
 
 
 class ByIds(Leg):
