@@ -144,6 +144,8 @@ class Usage:
     milliseconds: int | None = None
     """of audio"""
     characters: int | None = None
+    fees: bool = False
+    """the provider ran tools of its own, which it bills apart: the cost of the tokens is not all"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """System texts in the midst of a conversation: where they go."""
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +24,12 @@ LATER = said("system", "later")
         ([said("system"), said("user")], [said("system"), said("user")]),
         ([said("system", "a"), said("system", "b"), said("user")], [said("system", "a\nb"), said("user")]),
         ([said("user"), LATER], [said("user", f"x\n{MARKED}")]),
+        ([said("user", "a"), said("user", "b"), said("user", "c")], [said("user", "a\nb\nc")]),
+        (
+            [said("user", "a"), said("user", [PICTURE]), said("assistant")],
+            [said("user", [{"type": "text", "text": "a"}, PICTURE]), said("assistant")],
+        ),
+        ([said("tool"), said("tool"), said("user")], [said("tool"), said("tool"), said("user")]),
         ([said("user"), LATER, LATER], [said("user", f"x\n{MARKED}\n{MARKED}")]),
         ([said("tool"), LATER, said("user")], [said("tool"), said("user", f"{MARKED}\nx")]),
         ([said("tool"), LATER, said("assistant")], [said("tool"), said("user", MARKED), said("assistant")]),
@@ -48,6 +56,8 @@ def test_no_word_is_lost_and_one_system_is_left(turns):
     found = placed([said(role, text) for role, text in turns])
     assert [one["role"] for one in found].count("system") <= 1
     assert all(one["role"] != "system" for one in found[1:])
+    roles = [one["role"] for one in found]
+    assert ("user", "user") not in list(itertools.pairwise(roles))
     whole = "\n".join(one["content"] for one in found)
     at = 0
     for _, text in turns:

@@ -507,3 +507,29 @@ async def test_what_runs_at_providers_is_not_sent_to_an_engine_that_only_speaks_
             reply = await gateway.post("/v1/messages", {**ASKED, "tools": tools})
             assert (reply.status, reply.json()["error"]["type"]) == (400, "invalid_request_error")
             assert len(engine.requests) == 1
+
+
+@pytest.mark.parametrize("ran", [0, 2])
+async def test_a_cost_without_the_fees_of_tools_is_an_estimate(tmp_path, ran):
+    message = {**MESSAGE, "usage": {**USAGE, "server_tool_use": {"web_search_requests": ran}}}
+    engine = openai_engine(respond_json(200, message))
+    async with engine:
+        price = {"input": "1 USD/Mtok", "output": "2 USD/Mtok"}
+        row = claude(engine, models=[{"name": "m", "price": price}])
+        async with running_gateway(house(providers=row), tmp_path) as gateway:
+            assert (await gateway.post("/v1/messages", ASKED)).status == 200
+            (attempt,) = (await gateway.entry()).attempts
+            assert attempt.cost > 0
+            assert attempt.estimated is bool(ran)
+
+
+async def test_tools_that_ran_stand_in_a_response(tmp_path):
+    found = {"type": "web_search_call", "id": "ws_1", "status": "completed"}
+    response = {**RESPONSE, "output": [found, *RESPONSE["output"]]}
+    frames = [*response_events()[:-1], event("response.completed", response=response)]
+    engine = openai_engine(stream_sse(frames))
+    async with engine:
+        row = provider(engine, dialects=["responses"])
+        async with running_gateway(house(providers={"shop": row}), tmp_path) as gateway:
+            await gateway.post("/v1/responses", {"model": "m", "input": "x", "stream": True})
+            assert (await gateway.entry()).attempts[0].usage.fees

@@ -1,9 +1,12 @@
-"""What a system says in the midst of a conversation, for templates that know one at its beginning only. Pure.
+"""A conversation as templates of models take it: one system, at the beginning, and turns that change. Pure.
 
 Coding agents write such turns (which agents there are, that a mode has changed). Many templates refuse them,
 and with them every request of the agent. Moved to the beginning they would change it each time, and an engine
 would have to read the whole conversation again. So they stay where they are, as words of the user in a mark
 that models know from these agents, and joined to what the user says there: turns go on changing.
+
+For the same reason messages of the user in a row become one, as Anthropic's own interface joins them: Codex
+begins with two, and templates that insist on a change would refuse all it asks.
 """
 
 from __future__ import annotations
@@ -14,12 +17,14 @@ JOINT: Final = "\n"
 
 
 def placed(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The same conversation with no more than one system message, the first."""
+    """The same conversation: one system message at most, the first, and no two of the user in a row."""
     found: list[dict[str, Any]] = []
     waiting: list[str] = []
     for message in messages:
         role = message["role"]
-        if role != "system":
+        if role == "user" and found and found[-1]["role"] == "user" and not waiting:
+            found[-1] = {**found[-1], "content": _joined(found[-1]["content"], message["content"])}
+        elif role != "system":
             found += _with(waiting, message)
             waiting = []
         elif not found:
@@ -49,7 +54,7 @@ def _marked(text: str) -> str:
 
 
 def _joined(first: Any, second: Any) -> Any:
-    """Contents of two messages, one of them a text, as one."""
+    """Contents of two messages as one."""
     if isinstance(first, str) and isinstance(second, str):
         return JOINT.join(one for one in (first, second) if one)
     return [*_parts(first), *_parts(second)]

@@ -263,7 +263,7 @@ class Purse:
             return Charge(usage, price.ceiling or None, estimated=True, price=price.text)
         others = (usage.images, usage.characters, usage.milliseconds)
         guessed = guessed and (price.by_tokens or all(one is None for one in others))  # these were counted
-        return Charge(usage, cost, guessed, price.text)
+        return Charge(usage, cost, guessed or usage.fees, price.text)
 
     def _counted(self, hold: Hold, usage: Usage, seen: int) -> tuple[Usage, bool]:
         """The usage with what nobody said filled in, and what cannot be true cut to what was held.

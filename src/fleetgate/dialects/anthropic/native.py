@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -79,10 +80,17 @@ class Messages(OfEvents):
             raise AttemptFailed(FailureClass.GARBAGE, "the answer is no message")
         spent = finish(message.get("stop_reason")) == "length"
         said = any(object_of(one).get("type") not in _THOUGHT for one in blocks)
-        return read_usage(usage_block(message.get("usage"))), None, spent and not said
+        return _usage(message.get("usage")), None, spent and not said
 
 
 NATIVE: Final = Messages()
+
+
+def _usage(found: Any) -> Usage:
+    """With whether the provider ran tools of its own, such as its web search."""
+    usage = read_usage(usage_block(found))
+    ran = object_of(object_of(found).get("server_tool_use"))
+    return replace(usage, fees=True) if any(ran.values()) else usage
 
 
 def _signed(message: dict[str, msgspec.Raw]) -> dict[str, msgspec.Raw] | None:
@@ -166,7 +174,7 @@ class Reader(EventReader):
 
     def _count(self, usage: Any) -> None:
         self._counts |= {name: one for name, one in object_of(usage).items() if one is not None}
-        self._usage = read_usage(usage_block(self._counts))
+        self._usage = _usage(self._counts)
 
 
 class Gathering:

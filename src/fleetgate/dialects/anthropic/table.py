@@ -16,7 +16,7 @@ _C, _S, _N, _R = Fate.CARRIED, Fate.SILENT, Fate.NAMED, Fate.REFUSED
 MEMBERS: Final = (
     Row("model", _C, "`model`"),
     Row("max_tokens", _C, "`max_tokens`; the dialect requires it, so a request without is refused"),
-    Row("messages", _C, "`messages`, see the blocks"),
+    Row("messages", _C, "`messages`, see the blocks; those of the user in a row are one, as templates want"),
     Row("system", _C, "the first message; several blocks are joined by line ends"),
     Row(
         "messages[].role: system",

@@ -6,6 +6,7 @@ The gateway keeps no conversations, so a provider is not asked to keep any eithe
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -46,6 +47,10 @@ _SAID: Final = frozenset(
 )
 _OPENINGS: Final = frozenset({b"response.created", b"response.queued", b"response.in_progress"})
 _ENDS: Final = frozenset({b"response.completed", b"response.incomplete"})
+_RUN_THERE: Final = frozenset(
+    {"web_search_call", "file_search_call", "code_interpreter_call", "image_generation_call", "mcp_call"}
+)
+"""items of tools that the provider runs, and bills apart"""
 _QUIET_ITEMS: Final = frozenset({"message", "reasoning"})
 _SYSTEMS: Final = frozenset({"system", "developer"})
 _PLAIN_ITEMS: Final = frozenset({"message", "reasoning", "function_call", "function_call_output"})
@@ -128,10 +133,18 @@ class Responses(OfEvents):
         if reason is None:
             raise AttemptFailed(FailureClass.SERVER_ERROR, f"the response is {response.get('status')}")
         said = any(object_of(one).get("type") != "reasoning" for one in response["output"])
-        return read_usage(response.get("usage")), None, reason == "length" and not said
+        return _usage(response), None, reason == "length" and not said
 
 
 NATIVE: Final = Responses()
+
+
+def _usage(response: dict[str, Any]) -> Usage:
+    """With whether the provider ran tools of its own: they stand among what it gave."""
+    usage = read_usage(response.get("usage"))
+    output = response.get("output")
+    ran = isinstance(output, list) and any(object_of(one).get("type") in _RUN_THERE for one in output)
+    return replace(usage, fees=True) if ran else usage
 
 
 def _renamed(frame: bytes, answer_id: str) -> bytes:
@@ -193,7 +206,7 @@ class Reader(EventReader):
 
     def _close(self, frame: bytes) -> Look:
         response = object_of(data_of(frame).get("response"))
-        self._usage = read_usage(response.get("usage"))
+        self._usage = _usage(response)
         self.reasons.add(_reason(response) or "stop")
         return self._end(frame)
 

@@ -53,6 +53,7 @@ TABLE: Final = (
     *(Row(name, _C, "as it is") for name in AS_THEY_ARE),
     Row("instructions", _M, "the first system message, with the developer messages right after it"),
     Row("input", _M, "messages, in the same order"),
+    Row("input[] of the user in a row", _M, "one message, as templates want turns to change"),
     Row("input[].role: developer", _M, "`system`: most models know no other word for it"),
     Row(
         "input[].role: system, later",
