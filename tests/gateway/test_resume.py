@@ -6,8 +6,11 @@ import pytest
 from tests.support.gateway import (
     content_frame,
     finish_frame,
+    openai_engine,
+    provider,
     role_frame,
     running_gateway,
+    said,
     settings,
     usage_frame,
 )
@@ -430,6 +433,28 @@ async def test_goes_on_from_the_text(tmp_path):
         assert entry.note == "resumed on b/llamacpp/m after 8 characters"
         assert (entry.attempts[1].usage.input_tokens, entry.attempts[1].usage.output_tokens) == (9, 3)
         assert entry.usage.output_tokens == 5
+
+
+@pytest.mark.parametrize("private", [False, True])
+async def test_what_may_not_leave_the_house_is_not_continued_outside(tmp_path, private):
+    """Privacy holds for the rest of an answer, too."""
+    async with (
+        IdEngine([], chat=breaking("One", " two ")) as a,
+        openai_engine(stream_sse(said("three"))) as outside,
+    ):
+        policy = {"name": "chain", "only": "local"} if private else "chain"
+        blocks = {
+            "nodes": {"a": {"engines": [{"kind": "llamacpp", "port": a.port}]}},
+            "providers": {"p": provider(outside, "m", kind="mistral")},
+            "roles": {"r": {"policy": policy, "use": ["a/m", "p/m"], "resume": "text"}},
+        }
+        async with running_gateway(settings(**blocks), tmp_path) as gateway:
+            if private:
+                await broken(gateway)
+                assert outside.requests == []
+            else:
+                assert_whole(await gateway.chat("r", stream=True), "One two three")
+                assert outside.requests[0].json()["messages"][-1]["prefix"] is True
 
 
 async def test_an_engine_that_refuses_to_go_on(tmp_path):

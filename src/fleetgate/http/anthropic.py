@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from fleetgate.dialects.anthropic.count import count_tokens
@@ -10,6 +11,7 @@ from fleetgate.dialects.anthropic.request import named
 from fleetgate.domain import Capability
 from fleetgate.gateway.body import json_object
 from fleetgate.gateway.counting import counted
+from fleetgate.gateway.spool import IN_MEMORY
 from fleetgate.http.door import read_head
 from fleetgate.http.forms import read_raw
 from fleetgate.http.inference import STORE_DOWN, infer
@@ -51,7 +53,8 @@ async def count(call: Call) -> None:
     body has no room to say that it is an estimate, the header has."""
     gateway = call.gateway
     raw = await read_raw(call, gateway.settings.gateway.body_limit)
-    body = json_object(raw)
+    large = len(raw) > IN_MEMORY  # others are served while it is read
+    body = await asyncio.to_thread(json_object, raw) if large else json_object(raw)
     named(body)
     route = gateway.route_of(body["model"], call.principal)
     head = read_head(call, gateway.instance)
@@ -59,4 +62,5 @@ async def count(call: Call) -> None:
     if tokens is not None:
         await call.json({"input_tokens": tokens})
     else:
-        await call.json(count_tokens(body), headers=(ESTIMATED,))
+        found = await asyncio.to_thread(count_tokens, body) if large else count_tokens(body)
+        await call.json(found, headers=(ESTIMATED,))
