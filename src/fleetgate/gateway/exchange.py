@@ -13,8 +13,7 @@ end only its own part: the exchange goes on without it (`_leave`).
 from __future__ import annotations
 
 import asyncio
-from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from fleetgate import sse
 from fleetgate.dialects import openai
@@ -116,7 +115,8 @@ class Exchange:
                 return
             if self._gateway.cache is not None and await self._recalled(body, route):  # 4
                 return
-            await media.look(self._gateway, body, route)
+            if media.may_matter(body):
+                await media.look(self._gateway, body, route)
             walk = self._walk = self._begin_walk(body, route)
             got = await walk.run(route)  # 5 to 8, and 9 for streams
             if got is None:
@@ -232,12 +232,12 @@ class Exchange:
         assert self._recall is not None
         self._note = self._recall.note
         if not body.wanted.stream:
-            await self._down.whole(200, self._json_headers(), _said(partial(self._speech.whole, found.body)))
+            await self._down.whole(200, self._json_headers(), _said(self._speech.whole, found.body))
             return
         await self._down.begin(200, self._stream_headers())
         speech = self._speech
         frames = sse.Cutter().feed(found.frames(usage=speech.usage_wanted(body)))
-        told = _said(partial(speech.frames, frames)) + _said(speech.end)
+        told = _said(speech.frames, frames) + _said(speech.end)
         self._settle()
         await self._down.end(told)
 
@@ -320,7 +320,7 @@ class Exchange:
             if got.native:
                 self._untouched(None)
             self._usage = got.usage
-            said = _said(partial(self._speech.whole, got.body))
+            said = _said(self._speech.whole, got.body)
             if self._recall is not None:
                 self._keep(got)
             if self._purse.costs:
@@ -515,10 +515,10 @@ class Exchange:
         )
 
 
-def _said(say: Callable[[], bytes]) -> bytes:
+def _said(say: Callable[..., bytes], *what: Any) -> bytes:
     """An answer, or the end of one, as the caller reads it. Raises Refused where it cannot be said."""
     try:
-        return say()
+        return say(*what)
     except AttemptFailed as failed:
         raise verdicts.unsayable(failed) from None
 

@@ -56,13 +56,16 @@ class _Room:
         self._budget.give_back(self._held)
 
 
+def may_matter(body: Body) -> bool:
+    """Whether there is something to look for."""
+    return body.may_hold_addresses or body.original is not None or body.upload is not None
+
+
 async def look(gateway: Gateway, body: Body, route: Route) -> None:
     """Find what becomes of the addresses in a body, and leave that with it (`body.replaced`).
 
     Raises Refused where nobody is left who takes the request.
     """
-    if not body.may_hold_addresses and body.original is None and body.upload is None:
-        return
     candidates = [one for step in route.steps for one in step.candidates]
     if not any(map(takes_data_only, candidates)):
         return

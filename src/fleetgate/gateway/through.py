@@ -110,11 +110,11 @@ class Events:
 
 def goes_through(capability: Capability, body: Body, answer: Answer) -> bool:
     """Whether this good answer is passed on as it comes. Raises AttemptFailed for one that cannot be it."""
-    kind = _kind(answer)
     if capability in PICTURES:
-        return kind == EVENTS and body.wanted.stream
+        return body.wanted.stream and _kind(answer) == EVENTS
     if capability not in PASSING:
         return False
+    kind = _kind(answer)
     if kind == "text/html":
         raise AttemptFailed(FailureClass.GARBAGE, "a web page came back")
     if kind == "application/json" or kind.endswith("+json"):

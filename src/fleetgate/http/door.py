@@ -349,6 +349,8 @@ def _timeout(text: str) -> float | None:
 def check_type(call: Call, takes: str, *, strict: bool) -> None:
     """Raises Refused (415) for a body of another type than the route takes. A form cannot be read without its
     type; JSON can, so that not `strict` only forms are refused in its place."""
+    if takes != FORM and call.headers.get(b"content-type") == b"application/json":
+        return  # as nearly everybody says
     kind = call.header(b"content-type").partition(";")[0].strip().lower()
     if takes == FORM:
         if kind != FORM:
